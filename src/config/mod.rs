@@ -1,0 +1,1 @@
+//! What can be set: one commented default file, environment over it.

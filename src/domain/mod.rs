@@ -1,0 +1,1 @@
+//! Words and rules: ids, states, cursors, errors. No I/O.

@@ -1,0 +1,1 @@
+//! The log: append, read after a cursor, wake sleepers, forget.

@@ -1,0 +1,12 @@
+//! wagate: a WhatsApp gateway that speaks gRPC.
+
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod events;
+pub mod grpc;
+pub mod proto;
+pub mod sandbox;
+pub mod storage;
+pub mod wa;

@@ -1,0 +1,1 @@
+//! A loopback WhatsApp network with simulated phones. Names none of the other rooms.

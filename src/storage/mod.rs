@@ -1,0 +1,1 @@
+//! Everything that is kept: one trait, SQLite behind it. sqlx is named only here.

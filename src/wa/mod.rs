@@ -1,0 +1,1 @@
+//! The only room of the gateway that names whatsapp_rust, wacore and waproto.
