@@ -1,1 +1,460 @@
-//! Everything that is kept: one trait, SQLite behind it. sqlx is named only here.
+//! Everything that is kept: the event log, instances, messages, API keys, remembered requests and
+//! the state of WhatsApp devices, behind one trait.
+//!
+//! Owns durability: a write is answered after its commit, never before, and all writes of one call
+//! are one transaction. Owns the order of the log: order of commit is order of position.
+//! Never decides, retries or converts: event payloads and message contents are bytes to it.
+//! sqlx is named only below this module.
+
+pub mod device;
+pub mod sqlite;
+
+use std::{sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::domain::{
+    cursor::{LogEpoch, Position},
+    event_type::EventType,
+    ids::{ApiKeyId, EventId, InstanceId, InstanceName, InstanceNumber},
+    permission::Permission,
+    session::SessionState,
+};
+
+/// What can go wrong below.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The database can't be used now: full disk, locked, or closing. The write did not happen.
+    #[error("the database can't be used now: {0}")]
+    Unavailable(#[source] anyhow::Error),
+    /// The database is damaged, of a newer version, or holds what this program never wrote.
+    #[error("the database can't be understood: {0}")]
+    Corrupt(#[source] anyhow::Error),
+}
+
+/// A result of this room.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// An event on its way into the log.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Its id.
+    pub id: EventId,
+    /// Whose it is.
+    pub instance: InstanceNumber,
+    /// What it is.
+    pub event_type: EventType,
+    /// The encoded event but for cursor, instance_sequence and record_time, which the commit decides.
+    pub body: Bytes,
+}
+
+/// An event in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place.
+    pub position: Position,
+    /// Its id.
+    pub id: EventId,
+    /// Whose it is.
+    pub instance: InstanceNumber,
+    /// Its number among the events of the instance, from 1, without a hole.
+    pub instance_sequence: u64,
+    /// What it is.
+    pub event_type: EventType,
+    /// When it was committed.
+    pub record_time: SystemTime,
+    /// As in `NewEvent`.
+    pub body: Bytes,
+}
+
+/// Which events a reader wants.
+#[derive(Clone, Debug, Default)]
+pub struct EventQuery {
+    /// Only after this place.
+    pub after: Position,
+    /// Only up to this place; `None` is the head.
+    pub up_to: Option<Position>,
+    /// Only of these instances; `None` is all, an empty list is none.
+    pub instances: Option<Arc<[InstanceNumber]>>,
+    /// Only of these types; `None` is all, an empty list is none.
+    pub event_types: Option<Arc<[EventType]>>,
+    /// Most events.
+    pub limit: usize,
+    /// Stop once the bodies add up to this many bytes; the first event is returned whatever its size.
+    pub max_bytes: usize,
+}
+
+/// A page of events.
+#[derive(Clone, Debug, Default)]
+pub struct EventPage {
+    /// In the order of the log.
+    pub events: Vec<StoredEvent>,
+    /// Everything up to here was looked at: the last event's place, or, where no more match, the
+    /// head (or `up_to`) as of the read.
+    pub looked_at: Position,
+}
+
+/// Where the log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogBounds {
+    /// Events of full retention at and before this place were removed by age or size: a reader
+    /// whose place is before it has missed something.
+    pub compacted: Position,
+    /// The newest event, or the newest there ever was.
+    pub head: Position,
+    /// When the earliest kept event was committed.
+    pub earliest_time: Option<SystemTime>,
+    /// When the newest kept event was committed.
+    pub head_time: Option<SystemTime>,
+    /// How many are kept.
+    pub count: u64,
+    /// How many bytes their bodies take.
+    pub bytes: u64,
+}
+
+/// How much of the log to keep.
+#[derive(Clone, Copy, Debug)]
+pub struct RetentionPolicy {
+    /// Events of full retention committed before this time go.
+    pub full_before: SystemTime,
+    /// Events of short retention committed before this time go.
+    pub short_before: SystemTime,
+    /// Then the oldest go until the bodies take no more than this.
+    pub max_bytes: u64,
+}
+
+/// Which WhatsApp an instance lives in. The numbers are those of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum Network {
+    /// WhatsApp itself.
+    WhatsApp = 1,
+    /// The sandbox.
+    Sandbox = 2,
+}
+
+/// An instance as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceRow {
+    /// Key of all its rows.
+    pub number: InstanceNumber,
+    /// Public id.
+    pub id: InstanceId,
+    /// Public name.
+    pub name: InstanceName,
+    /// For life.
+    pub network: Network,
+    /// What it was doing when last told.
+    pub state: SessionState,
+    /// Why.
+    pub state_reason: String,
+    /// Since when.
+    pub state_time: SystemTime,
+    /// Until when it is banned.
+    pub banned_until: Option<SystemTime>,
+    /// Digits of its number; empty if unknown.
+    pub phone_number: String,
+    /// `…@lid`; empty if unknown.
+    pub lid: String,
+    /// Its own display name; empty if unknown.
+    pub push_name: String,
+    /// Setting: show as online.
+    pub show_online: bool,
+    /// When it was created.
+    pub create_time: SystemTime,
+    /// When name, settings or identity last changed.
+    pub update_time: SystemTime,
+}
+
+/// What a new instance begins with.
+#[derive(Clone, Debug)]
+pub struct NewInstance {
+    /// Public id.
+    pub id: InstanceId,
+    /// Public name; `None` takes `instance-<number>`, or the first free of `instance-<number>-2`, …
+    pub name: Option<InstanceName>,
+    /// For life.
+    pub network: Network,
+    /// Setting: show as online.
+    pub show_online: bool,
+    /// Now.
+    pub create_time: SystemTime,
+}
+
+/// A change of an instance: what is `Some` is written.
+#[derive(Clone, Debug, Default)]
+pub struct InstanceChange {
+    /// New state with its reason and time; also sets or clears `banned_until`.
+    pub state: Option<StateChange>,
+    /// New name.
+    pub name: Option<InstanceName>,
+    /// New setting.
+    pub show_online: Option<bool>,
+    /// New identity: digits of the number.
+    pub phone_number: Option<String>,
+    /// New identity: `…@lid`.
+    pub lid: Option<String>,
+    /// New display name.
+    pub push_name: Option<String>,
+    /// Becomes `update_time` if anything but the state is changed.
+    pub time: Option<SystemTime>,
+}
+
+/// A new state of an instance.
+#[derive(Clone, Debug)]
+pub struct StateChange {
+    /// The state.
+    pub state: SessionState,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub time: SystemTime,
+    /// Until when it is banned.
+    pub banned_until: Option<SystemTime>,
+}
+
+/// Makes the events of a change from the row as it is after it, inside the transaction. May be
+/// called more than once; only the result of the last call is committed.
+pub type EventsOf<Row> = Box<dyn Fn(&Row) -> Vec<NewEvent> + Send + Sync>;
+
+/// What came of creating or renaming an instance.
+#[derive(Clone, Debug)]
+pub enum NameOutcome {
+    /// Done.
+    Done(InstanceRow),
+    /// Another instance has the name.
+    Taken(InstanceName),
+    /// There is no such instance (any more).
+    Missing,
+    /// The request id was used before: with the same body for this subject, …
+    Replayed(String),
+    /// … or with another body.
+    Reused,
+}
+
+/// A caller's `request_id`, remembered for `limits::REQUEST_MEMORY`.
+#[derive(Clone, Debug)]
+pub struct RequestMark {
+    /// Whose: the id of the API key.
+    pub api_key: ApiKeyId,
+    /// For which method.
+    pub method: &'static str,
+    /// The id.
+    pub request_id: String,
+    /// Digest of the body.
+    pub body_digest: [u8; 32],
+    /// Now.
+    pub time: SystemTime,
+}
+
+/// A message as it is kept. Its key is (instance, chat, sender, id).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRow {
+    /// Whose it is.
+    pub instance: InstanceNumber,
+    /// The chat's JID as WhatsApp addressed it.
+    pub chat: String,
+    /// The writer's JID as WhatsApp addressed it, without a device.
+    pub sender: String,
+    /// WhatsApp's id.
+    pub message_id: String,
+    /// Written by the account.
+    pub from_me: bool,
+    /// Handed to us by a caller and to be sent by us.
+    pub outbound: bool,
+    /// When it was written.
+    pub time: SystemTime,
+    /// Number of `wagate.v1.MessageStatus`.
+    pub status: i32,
+    /// WhatsApp's reason for an error.
+    pub status_reason: String,
+    /// The encoded `wagate.v1.Message`; its status is that of this row, not that in the bytes.
+    pub body: Bytes,
+    /// WhatsApp's own encoding of the content, for quoting, forwarding and sending again.
+    pub raw: Bytes,
+}
+
+/// What came of accepting a message to send.
+#[derive(Clone, Debug)]
+pub enum AcceptOutcome {
+    /// Stored; to be sent.
+    Accepted,
+    /// The request id was used before with the same body: this is its message.
+    Replayed(Box<MessageRow>),
+    /// The request id was used before with another body.
+    Reused,
+}
+
+/// An API key as it is kept. The secret is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKeyRow {
+    /// Public id.
+    pub id: ApiKeyId,
+    /// SHA-256 of the secret.
+    pub secret_digest: [u8; 32],
+    /// For people.
+    pub display_name: String,
+    /// What it may do.
+    pub permissions: Vec<Permission>,
+    /// Instances it is bound to; empty is all.
+    pub instances: Vec<InstanceNumber>,
+    /// When it was created.
+    pub create_time: SystemTime,
+    /// When it was revoked.
+    pub revoke_time: Option<SystemTime>,
+}
+
+/// What came of revoking a key.
+#[derive(Clone, Debug)]
+pub enum RevokeOutcome {
+    /// Revoked now or before.
+    Revoked(ApiKeyRow),
+    /// No such key.
+    Missing,
+    /// It is the last good key that may manage keys.
+    LastAdmin,
+}
+
+/// The store. One process, one database; any number of readers, one order of writes.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    // The database itself.
+
+    /// Whether writes go through, as of the last one tried; a probe write is tried every few
+    /// seconds while they do not.
+    fn writable(&self) -> watch::Receiver<bool>;
+    /// Waits for what was handed in, then closes. Later calls answer `Unavailable`.
+    async fn close(&self);
+
+    // The log.
+
+    /// Which log this is.
+    fn log_epoch(&self) -> LogEpoch;
+    /// The newest place; moves after the commit, never before.
+    fn log_head(&self) -> watch::Receiver<Position>;
+    /// Appends in order, in one transaction.
+    async fn append_events(&self, events: Vec<NewEvent>) -> Result<()>;
+    /// Reads after a place.
+    async fn read_events(&self, query: EventQuery) -> Result<EventPage>;
+    /// Finds one event.
+    async fn lookup_event(&self, id: EventId) -> Result<Option<StoredEvent>>;
+    /// The place right before the first event committed at or after this time; the head if none.
+    async fn position_before(&self, time: SystemTime) -> Result<Position>;
+    /// Where the log begins and ends.
+    async fn log_bounds(&self) -> Result<LogBounds>;
+    /// The newest instance_sequence of each of these instances that has one; `None` is all.
+    async fn instance_heads(
+        &self,
+        instances: Option<Vec<InstanceNumber>>,
+    ) -> Result<Vec<(InstanceNumber, u64)>>;
+    /// Removes what the policy does not keep, in bites that leave room for other writes. Says how many.
+    async fn apply_retention(&self, policy: RetentionPolicy) -> Result<u64>;
+    /// Replaces the bodies of the instance's events of this type by what the function makes of
+    /// them; `None` leaves one as it is.
+    async fn rewrite_events(
+        &self,
+        instance: InstanceNumber,
+        event_type: EventType,
+        rewrite: fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<()>;
+
+    // Instances.
+
+    /// Creates one with its events. Never answers `Missing`.
+    async fn create_instance(
+        &self,
+        new: NewInstance,
+        request: Option<RequestMark>,
+        events: EventsOf<InstanceRow>,
+    ) -> Result<NameOutcome>;
+    /// Changes one with its events. Never answers `Replayed` or `Reused`.
+    async fn change_instance(
+        &self,
+        number: InstanceNumber,
+        change: InstanceChange,
+        events: EventsOf<InstanceRow>,
+    ) -> Result<NameOutcome>;
+    /// Removes every row of it, its device and events included, and appends what is left to say.
+    /// False where there is none.
+    async fn delete_instance(
+        &self,
+        number: InstanceNumber,
+        events: EventsOf<InstanceRow>,
+    ) -> Result<bool>;
+    /// Finds one by the text of its id or by its name.
+    async fn lookup_instance(&self, id_or_name: &str) -> Result<Option<InstanceRow>>;
+    /// Lists them in the order of their numbers, after one, only some.
+    async fn list_instances(
+        &self,
+        after: Option<InstanceNumber>,
+        only: Option<Vec<InstanceNumber>>,
+        limit: usize,
+    ) -> Result<Vec<InstanceRow>>;
+
+    // Messages.
+
+    /// Stores what is new of these with its events; says for each whether it was. One transaction.
+    async fn record_messages(
+        &self,
+        messages: Vec<(MessageRow, Vec<NewEvent>)>,
+    ) -> Result<Vec<bool>>;
+    /// Stores a message to send with its events, unless its request was seen before.
+    async fn accept_message(
+        &self,
+        message: MessageRow,
+        request: Option<RequestMark>,
+        events: Vec<NewEvent>,
+    ) -> Result<AcceptOutcome>;
+    /// Raises the status of the account's own message in every chat that holds this id (WhatsApp's
+    /// receipts name the chat unreliably), with its events. A status that is not higher changes
+    /// nothing. Returns the rows that changed.
+    async fn raise_status(
+        &self,
+        instance: InstanceNumber,
+        message_ids: Vec<String>,
+        status: i32,
+        reason: String,
+        events: EventsOf<MessageRow>,
+    ) -> Result<Vec<MessageRow>>;
+    /// Finds a message by WhatsApp's id, newest first where several chats hold it.
+    async fn lookup_message(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+        chat: Option<&str>,
+    ) -> Result<Option<MessageRow>>;
+    /// Outbound messages with this status, oldest first.
+    async fn list_outbound(
+        &self,
+        instance: InstanceNumber,
+        status: i32,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>>;
+    /// The message that a request made, or `Reused`; `None` where the request is new. For answering
+    /// a retry before anything else is looked at.
+    async fn lookup_request(
+        &self,
+        instance: InstanceNumber,
+        request: &RequestMark,
+    ) -> Result<Option<AcceptOutcome>>;
+    /// Forgets requests from before this time.
+    async fn forget_requests(&self, before: SystemTime) -> Result<u64>;
+
+    // API keys.
+
+    /// Stores a new key.
+    async fn create_api_key(&self, key: ApiKeyRow) -> Result<()>;
+    /// Finds a key.
+    async fn lookup_api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKeyRow>>;
+    /// Lists keys by creation, after one.
+    async fn list_api_keys(&self, after: Option<ApiKeyId>, limit: usize) -> Result<Vec<ApiKeyRow>>;
+    /// Revokes a key, unless nobody could manage keys afterwards.
+    async fn revoke_api_key(&self, id: &ApiKeyId, time: SystemTime) -> Result<RevokeOutcome>;
+
+    // Devices.
+
+    /// The Signal state and credentials of an instance's device.
+    fn device(&self, instance: InstanceNumber) -> Arc<dyn device::DeviceStorage>;
+}
