@@ -357,7 +357,7 @@ pub trait Storage: Send + Sync + 'static {
         &self,
         instance: InstanceNumber,
         event_type: EventType,
-        rewrite: fn(&[u8]) -> Option<Vec<u8>>,
+        rewrite: for<'a> fn(&'a [u8]) -> Option<Vec<u8>>,
     ) -> Result<()>;
 
     // Instances.

@@ -1,1 +1,373 @@
-//! The store in SQLite.
+//! The store in SQLite: one file in WAL mode, one writing connection, a few readers beside it.
+//!
+//! Owns the file, the lock on it and the schema. Writes go through `writer` and are answered after
+//! their commit; reads take a reader and so see every write that was answered before.
+//! Never keeps rows in memory beyond the counters of the log.
+
+mod api_keys;
+mod database;
+mod device;
+mod error;
+mod instances;
+mod log;
+mod messages;
+mod requests;
+mod rows;
+mod time;
+mod unit;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use sqlx::SqlitePool;
+use tokio::sync::watch;
+
+use self::{
+    log::Excess,
+    unit::{Counters, Unit},
+    writer::{Signals, Writer},
+};
+use super::{
+    AcceptOutcome, ApiKeyRow, EventPage, EventQuery, EventsOf, InstanceChange, InstanceRow,
+    LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance, RequestMark, Result,
+    RetentionPolicy, RevokeOutcome, Storage, StoredEvent, device::DeviceStorage,
+};
+use crate::domain::{
+    cursor::{LogEpoch, Position},
+    event_type::{EventType, Retention},
+    ids::{ApiKeyId, EventId, InstanceNumber},
+};
+
+/// How to open a database.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most reads at once.
+    pub readers: u32,
+    /// Every commit waits for the disk. Without it a commit survives the death of the process but
+    /// maybe not that of the machine.
+    pub survive_power_cut: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            readers: 4,
+            survive_power_cut: true,
+        }
+    }
+}
+
+/// The store.
+pub struct SqliteStorage {
+    readers: SqlitePool,
+    writer: Writer,
+    epoch: LogEpoch,
+    head: watch::Receiver<Position>,
+    writable: watch::Receiver<bool>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "what the tests of group commit count")
+    )]
+    commits: watch::Receiver<u64>,
+}
+
+impl SqliteStorage {
+    /// Opens the database in this file, or makes one. The folder must be there.
+    pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Arc<Self>> {
+        let mut database = database::open(path.as_ref(), &options).await?;
+        let counters = Counters::load(&mut database.writer).await?;
+        let epoch = counters.epoch;
+        let (head, head_seen) = watch::channel(Position(counters.head));
+        let (writable, writable_seen) = watch::channel(true);
+        let (commits, commits_seen) = watch::channel(0);
+        let writer = Writer::spawn(
+            Unit::new(database.writer, counters),
+            database.lock,
+            Signals {
+                head,
+                writable,
+                commits,
+            },
+        );
+        Ok(Arc::new(Self {
+            readers: database.readers,
+            writer,
+            epoch,
+            head: head_seen,
+            writable: writable_seen,
+            commits: commits_seen,
+        }))
+    }
+
+    fn head(&self) -> Position {
+        *self.head.borrow()
+    }
+}
+
+#[async_trait]
+impl Storage for SqliteStorage {
+    fn writable(&self) -> watch::Receiver<bool> {
+        self.writable.clone()
+    }
+
+    async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+
+    fn log_epoch(&self) -> LogEpoch {
+        self.epoch
+    }
+
+    fn log_head(&self) -> watch::Receiver<Position> {
+        self.head.clone()
+    }
+
+    async fn append_events(&self, events: Vec<NewEvent>) -> Result<()> {
+        self.writer
+            .steps(events, |events, unit| {
+                Box::pin(async move { unit.append(events.iter().cloned()) })
+            })
+            .await
+    }
+
+    async fn read_events(&self, query: EventQuery) -> Result<EventPage> {
+        log::read(&self.readers, query, self.head()).await
+    }
+
+    async fn lookup_event(&self, id: EventId) -> Result<Option<StoredEvent>> {
+        log::lookup(&self.readers, id).await
+    }
+
+    async fn position_before(&self, time: SystemTime) -> Result<Position> {
+        let mut connection = self.readers.acquire().await?;
+        log::position_before(&mut connection, self::time::micros(time), self.head()).await
+    }
+
+    async fn log_bounds(&self) -> Result<LogBounds> {
+        log::bounds(&self.readers).await
+    }
+
+    async fn instance_heads(
+        &self,
+        instances: Option<Vec<InstanceNumber>>,
+    ) -> Result<Vec<(InstanceNumber, u64)>> {
+        log::instance_heads(&self.readers, instances).await
+    }
+
+    async fn apply_retention(&self, policy: RetentionPolicy) -> Result<u64> {
+        let mut removed = 0;
+        for excess in [
+            Excess::Old(Retention::Full, policy.full_before),
+            Excess::Old(Retention::Short, policy.short_before),
+            Excess::Big(policy.max_bytes),
+        ] {
+            loop {
+                let bite = self
+                    .writer
+                    .steps(excess, |excess, unit| {
+                        Box::pin(log::remove_some(excess, unit))
+                    })
+                    .await?;
+                if bite == 0 {
+                    break;
+                }
+                removed += bite;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn rewrite_events(
+        &self,
+        instance: InstanceNumber,
+        event_type: EventType,
+        rewrite: for<'a> fn(&'a [u8]) -> Option<Vec<u8>>,
+    ) -> Result<()> {
+        let work = log::Rewrite {
+            instance,
+            event_type,
+            rewrite,
+        };
+        self.writer
+            .steps(work, |work, unit| Box::pin(log::rewrite(work, unit)))
+            .await
+    }
+
+    async fn create_instance(
+        &self,
+        new: NewInstance,
+        request: Option<RequestMark>,
+        events: EventsOf<InstanceRow>,
+    ) -> Result<NameOutcome> {
+        let work = instances::Create {
+            new,
+            request,
+            events,
+        };
+        self.writer
+            .steps(work, |work, unit| Box::pin(instances::create(work, unit)))
+            .await
+    }
+
+    async fn change_instance(
+        &self,
+        number: InstanceNumber,
+        change: InstanceChange,
+        events: EventsOf<InstanceRow>,
+    ) -> Result<NameOutcome> {
+        let work = instances::Change {
+            number,
+            change,
+            events,
+        };
+        self.writer
+            .steps(work, |work, unit| Box::pin(instances::change(work, unit)))
+            .await
+    }
+
+    async fn delete_instance(
+        &self,
+        number: InstanceNumber,
+        events: EventsOf<InstanceRow>,
+    ) -> Result<bool> {
+        self.writer
+            .steps(instances::Delete { number, events }, |work, unit| {
+                Box::pin(instances::delete(work, unit))
+            })
+            .await
+    }
+
+    async fn lookup_instance(&self, id_or_name: &str) -> Result<Option<InstanceRow>> {
+        instances::lookup(&self.readers, id_or_name).await
+    }
+
+    async fn list_instances(
+        &self,
+        after: Option<InstanceNumber>,
+        only: Option<Vec<InstanceNumber>>,
+        limit: usize,
+    ) -> Result<Vec<InstanceRow>> {
+        instances::list(&self.readers, after, only, limit).await
+    }
+
+    async fn record_messages(
+        &self,
+        messages: Vec<(MessageRow, Vec<NewEvent>)>,
+    ) -> Result<Vec<bool>> {
+        self.writer.write(messages::RecordMessages(messages)).await
+    }
+
+    async fn accept_message(
+        &self,
+        message: MessageRow,
+        request: Option<RequestMark>,
+        events: Vec<NewEvent>,
+    ) -> Result<AcceptOutcome> {
+        self.writer
+            .write(messages::AcceptMessage {
+                message,
+                request,
+                events,
+            })
+            .await
+    }
+
+    async fn raise_status(
+        &self,
+        instance: InstanceNumber,
+        message_ids: Vec<String>,
+        status: i32,
+        reason: String,
+        events: EventsOf<MessageRow>,
+    ) -> Result<Vec<MessageRow>> {
+        let work = messages::Raise {
+            instance,
+            message_ids,
+            status,
+            reason,
+            events,
+        };
+        self.writer
+            .steps(work, |work, unit| {
+                Box::pin(messages::raise_status(work, unit))
+            })
+            .await
+    }
+
+    async fn lookup_message(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+        chat: Option<&str>,
+    ) -> Result<Option<MessageRow>> {
+        messages::lookup(&self.readers, instance, message_id, chat).await
+    }
+
+    async fn list_outbound(
+        &self,
+        instance: InstanceNumber,
+        status: i32,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>> {
+        messages::list_outbound(&self.readers, instance, status, limit).await
+    }
+
+    async fn lookup_request(
+        &self,
+        instance: InstanceNumber,
+        request: &RequestMark,
+    ) -> Result<Option<AcceptOutcome>> {
+        messages::lookup_request(&self.readers, instance, request).await
+    }
+
+    async fn forget_requests(&self, before: SystemTime) -> Result<u64> {
+        let mut forgotten = 0;
+        loop {
+            let bite = self
+                .writer
+                .steps(self::time::micros(before), |before, unit| {
+                    Box::pin(requests::forget(before, unit))
+                })
+                .await?;
+            if bite == 0 {
+                return Ok(forgotten);
+            }
+            forgotten += bite;
+        }
+    }
+
+    async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {
+        self.writer
+            .steps(key, |key, unit| Box::pin(api_keys::create(key, unit)))
+            .await
+    }
+
+    async fn lookup_api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKeyRow>> {
+        api_keys::lookup(&self.readers, id).await
+    }
+
+    async fn list_api_keys(&self, after: Option<ApiKeyId>, limit: usize) -> Result<Vec<ApiKeyRow>> {
+        api_keys::list(&self.readers, after, limit).await
+    }
+
+    async fn revoke_api_key(&self, id: &ApiKeyId, time: SystemTime) -> Result<RevokeOutcome> {
+        self.writer
+            .steps((id.clone(), time), |work, unit| {
+                Box::pin(api_keys::revoke(work, unit))
+            })
+            .await
+    }
+
+    fn device(&self, instance: InstanceNumber) -> Arc<dyn DeviceStorage> {
+        Arc::new(device::SqliteDevice {
+            instance,
+            readers: self.readers.clone(),
+            writer: self.writer.clone(),
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! The database file: the lock on it, its connections, its version.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use sqlx::{
+    ConnectOptions as _, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::Options;
+use crate::storage::{Result, StorageError};
+
+/// What made each version of the schema from the one before. Never change one, only append.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_begin.sql")];
+
+/// "wgat": tells our files from other programs'.
+const APPLICATION_ID: i64 = 0x7767_6174;
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements of the writer: a few dozen texts, each in up to eight sizes.
+const WRITER_STATEMENTS: usize = 256;
+
+/// An open database: nobody else's as long as the lock is held.
+pub(super) struct Database {
+    pub(super) writer: SqliteConnection,
+    pub(super) readers: SqlitePool,
+    pub(super) lock: File,
+}
+
+/// Opens the file, or makes it, and brings it to this version.
+pub(super) async fn open(path: &Path, options: &Options) -> Result<Database> {
+    let lock = lock(path)?;
+    let mut writer = connect_options(path, options)?
+        .statement_cache_capacity(WRITER_STATEMENTS)
+        .connect()
+        .await
+        .map_err(|error| explained(error, path))?;
+    migrate(&mut writer, path)
+        .await
+        .map_err(|error| match error {
+            // Our own refusals say already what to do.
+            StorageError::Corrupt(cause) if cause.is::<sqlx::Error>() => {
+                StorageError::Corrupt(cause.context(damage(path)))
+            }
+            other => other,
+        })?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(options.readers.max(1))
+        .min_connections(1)
+        .connect_with(
+            connect_options(path, options)?
+                .create_if_missing(false)
+                .pragma("query_only", "ON"),
+        )
+        .await
+        .map_err(|error| explained(error, path))?;
+    Ok(Database {
+        writer,
+        readers,
+        lock,
+    })
+}
+
+fn connect_options(path: &Path, options: &Options) -> Result<SqliteConnectOptions> {
+    let base = SqliteConnectOptions::from_str("sqlite:").map_err(StorageError::from)?;
+    Ok(base
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(if options.survive_power_cut {
+            SqliteSynchronous::Full
+        } else {
+            SqliteSynchronous::Off
+        })
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging())
+}
+
+/// The counters of the log live in memory, so a second writer would break them.
+fn lock(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let unavailable = |error: std::io::Error| {
+        StorageError::Unavailable(
+            anyhow::Error::new(error).context(format!("can't lock {}", name.display())),
+        )
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(unavailable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::Unavailable(anyhow!(
+            "another process uses {}; stop it or choose another database",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(unavailable(error)),
+    }
+}
+
+async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<()> {
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut *writer)
+        .await?;
+    let application: i64 = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut *writer)
+        .await?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
+        .fetch_one(&mut *writer)
+        .await?;
+    if application != APPLICATION_ID && (tables > 0 || version > 0) {
+        return Err(StorageError::Corrupt(anyhow!(
+            "{} is another program's database; choose another file",
+            path.display()
+        )));
+    }
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    if done > MIGRATIONS.len() {
+        return Err(StorageError::Corrupt(anyhow!(
+            "{} was written by a newer wagate (version {version}, this one knows {}); \
+             run that one, or restore a copy from before the update",
+            path.display(),
+            MIGRATIONS.len()
+        )));
+    }
+    for (number, migration) in (1..).zip(MIGRATIONS).skip(done) {
+        // One script, one transaction: a crash leaves the version before.
+        let script = format!(
+            "BEGIN IMMEDIATE;\n{migration}\nPRAGMA application_id = {APPLICATION_ID};\n\
+             PRAGMA user_version = {number};\nCOMMIT;"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(script))
+            .execute(&mut *writer)
+            .await
+            .with_context(|| format!("migration {number} of {}", path.display()))
+            .map_err(StorageError::Unavailable)?;
+    }
+    sqlx::query(
+        "INSERT INTO log_state (only_row, epoch) VALUES (1, ?) ON CONFLICT (only_row) DO NOTHING",
+    )
+    .bind(rand::random::<i64>())
+    .execute(writer)
+    .await?;
+    Ok(())
+}
+
+fn explained(error: sqlx::Error, path: &Path) -> StorageError {
+    match StorageError::from(error) {
+        StorageError::Corrupt(cause) => StorageError::Corrupt(cause.context(damage(path))),
+        StorageError::Unavailable(cause) => {
+            StorageError::Unavailable(cause.context(format!("can't open {}", path.display())))
+        }
+    }
+}
+
+fn damage(path: &Path) -> String {
+    format!(
+        "{} can't be opened as wagate's database; restore a copy, or move it away to begin anew",
+        path.display()
+    )
+}

@@ -1,0 +1,292 @@
+//! Messages.
+
+use std::borrow::Borrow;
+
+use async_trait::async_trait;
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+
+use super::{error, requests, rows, time, unit::Unit, writer::Work};
+use crate::{
+    domain::ids::InstanceNumber,
+    storage::{AcceptOutcome, EventsOf, MessageRow, NewEvent, RequestMark, Result},
+};
+
+/// A statement with the columns that `message_of` reads in between.
+macro_rules! with_columns {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            " instance, message_id, chat, sender, from_me, outbound, time, status, \
+             status_reason, body, raw ",
+            $after
+        )
+    };
+}
+
+/// Most ids of one statement.
+const IDS: usize = 500;
+
+/// A message's key: instance, id, chat, sender.
+pub(super) type Key = (InstanceNumber, String, String, String);
+
+fn key_of(message: &MessageRow) -> Key {
+    (
+        message.instance,
+        message.message_id.clone(),
+        message.chat.clone(),
+        message.sender.clone(),
+    )
+}
+
+fn message_of(row: &SqliteRow) -> Result<MessageRow> {
+    Ok(MessageRow {
+        instance: InstanceNumber(row.try_get(0)?),
+        message_id: row.try_get(1)?,
+        chat: row.try_get(2)?,
+        sender: row.try_get(3)?,
+        from_me: row.try_get(4)?,
+        outbound: row.try_get(5)?,
+        time: time::from_micros(row.try_get(6)?),
+        status: row.try_get(7)?,
+        status_reason: row.try_get(8)?,
+        body: row.try_get::<Vec<u8>, _>(9)?.into(),
+        raw: row.try_get::<Vec<u8>, _>(10)?.into(),
+    })
+}
+
+/// Inserts messages; `tail` says what to do about those that are there, and what to return.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    messages: &[impl Borrow<MessageRow>],
+    tail: &'static str,
+) -> Result<Vec<SqliteRow>> {
+    rows::with_values(
+        connection,
+        "INSERT INTO message (instance, message_id, chat, sender, from_me, outbound, time, status, \
+         status_reason, body, raw)",
+        messages,
+        tail,
+        |mut row, message| {
+            let message: &MessageRow = message.borrow();
+            row.push_bind(message.instance.0)
+                .push_bind(&*message.message_id)
+                .push_bind(&*message.chat)
+                .push_bind(&*message.sender)
+                .push_bind(message.from_me)
+                .push_bind(message.outbound)
+                .push_bind(time::micros(message.time))
+                .push_bind(message.status)
+                .push_bind(&*message.status_reason)
+                .push_bind(&message.body[..])
+                .push_bind(&message.raw[..]);
+        },
+    )
+    .await
+}
+
+/// Stores the messages of all jobs that are not there yet and notes which these were.
+pub(super) async fn store_new(
+    unit: &mut Unit,
+    messages: impl Iterator<Item = &(MessageRow, Vec<NewEvent>)>,
+) -> Result<()> {
+    let mut wanted = Vec::new();
+    for (message, _) in messages {
+        if !unit.is_deleted(message.instance)? {
+            wanted.push(message);
+        }
+    }
+    let stored = insert(
+        &mut unit.connection,
+        &wanted,
+        "ON CONFLICT DO NOTHING RETURNING instance, message_id, chat, sender",
+    )
+    .await?;
+    for row in stored {
+        unit.new_messages.insert((
+            InstanceNumber(row.try_get(0)?),
+            row.try_get(1)?,
+            row.try_get(2)?,
+            row.try_get(3)?,
+        ));
+    }
+    Ok(())
+}
+
+/// Stores what is new of these with its events.
+pub(super) struct RecordMessages(pub(super) Vec<(MessageRow, Vec<NewEvent>)>);
+
+#[async_trait]
+impl Work for RecordMessages {
+    type Output = Vec<bool>;
+
+    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)] {
+        &self.0
+    }
+
+    async fn run(&self, unit: &mut Unit) -> Result<Vec<bool>> {
+        let mut new = Vec::with_capacity(self.0.len());
+        for (message, events) in &self.0 {
+            // Claimed once: the same message in another job of this transaction is not new.
+            let is_new = unit.new_messages.remove(&key_of(message));
+            if is_new {
+                unit.append(events.iter().cloned())?;
+            }
+            new.push(is_new);
+        }
+        Ok(new)
+    }
+}
+
+/// Stores a message to send with its events, unless its request was seen before.
+pub(super) struct AcceptMessage {
+    pub(super) message: MessageRow,
+    pub(super) request: Option<RequestMark>,
+    pub(super) events: Vec<NewEvent>,
+}
+
+#[async_trait]
+impl Work for AcceptMessage {
+    type Output = AcceptOutcome;
+
+    fn request(&self) -> Option<(&RequestMark, InstanceNumber, &str)> {
+        let request = self.request.as_ref()?;
+        Some((request, self.message.instance, &self.message.message_id))
+    }
+
+    async fn run(&self, unit: &mut Unit) -> Result<AcceptOutcome> {
+        if unit.is_deleted(self.message.instance)? {
+            return Err(error::deleted(self.message.instance));
+        }
+        if let Some(request) = &self.request
+            && !unit.new_requests.remove(&requests::key_of(request))
+        {
+            unit.flush().await?;
+            let known = requests::find(&mut unit.connection, request).await?;
+            let first = match known {
+                Some(known) => {
+                    outcome_of(&mut unit.connection, self.message.instance, request, &known).await?
+                }
+                None => None,
+            };
+            return first.ok_or_else(|| error::strange("a request"));
+        }
+        unit.insert_outbound(self.message.clone());
+        unit.append(self.events.iter().cloned())?;
+        Ok(AcceptOutcome::Accepted)
+    }
+}
+
+/// What a request that is known answers; `None` where its message is gone.
+async fn outcome_of(
+    connection: &mut SqliteConnection,
+    instance: InstanceNumber,
+    request: &RequestMark,
+    known: &requests::Known,
+) -> Result<Option<AcceptOutcome>> {
+    if known.body_digest != request.body_digest || known.instance != instance {
+        return Ok(Some(AcceptOutcome::Reused));
+    }
+    let row = sqlx::query(with_columns!(
+        "SELECT",
+        "FROM message WHERE instance = ? AND message_id = ? AND outbound = 1"
+    ))
+    .bind(instance.0)
+    .bind(&known.subject)
+    .fetch_optional(connection)
+    .await?;
+    let message = row.as_ref().map(message_of).transpose()?;
+    Ok(message.map(|message| AcceptOutcome::Replayed(Box::new(message))))
+}
+
+pub(super) async fn lookup_request(
+    readers: &SqlitePool,
+    instance: InstanceNumber,
+    request: &RequestMark,
+) -> Result<Option<AcceptOutcome>> {
+    let mut connection = readers.acquire().await?;
+    match requests::find(&mut connection, request).await? {
+        Some(known) => outcome_of(&mut connection, instance, request, &known).await,
+        None => Ok(None),
+    }
+}
+
+/// What `raise_status` is given.
+pub(super) struct Raise {
+    pub(super) instance: InstanceNumber,
+    pub(super) message_ids: Vec<String>,
+    pub(super) status: i32,
+    pub(super) reason: String,
+    pub(super) events: EventsOf<MessageRow>,
+}
+
+pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<MessageRow>> {
+    if unit.holds_outbound(raise.instance, &raise.message_ids) {
+        unit.flush().await?;
+    }
+    let mut raised = Vec::new();
+    for ids in raise.message_ids.chunks(IDS) {
+        let mut statement = QueryBuilder::<Sqlite>::new("UPDATE message SET status = ");
+        statement.push_bind(raise.status);
+        statement
+            .push(", status_reason = ")
+            .push_bind(&*raise.reason);
+        statement
+            .push(" WHERE instance = ")
+            .push_bind(raise.instance.0);
+        statement.push(" AND message_id IN ");
+        rows::push_list(&mut statement, ids.iter().cloned());
+        statement
+            .push(" AND from_me = 1 AND status < ")
+            .push_bind(raise.status);
+        statement.push(with_columns!(" RETURNING", ""));
+        for row in statement.build().fetch_all(&mut unit.connection).await? {
+            raised.push(message_of(&row)?);
+        }
+    }
+    raised.sort_by(|a, b| (a.time, &a.message_id).cmp(&(b.time, &b.message_id)));
+    for message in &raised {
+        unit.append((raise.events)(message))?;
+    }
+    Ok(raised)
+}
+
+pub(super) async fn lookup(
+    readers: &SqlitePool,
+    instance: InstanceNumber,
+    message_id: &str,
+    chat: Option<&str>,
+) -> Result<Option<MessageRow>> {
+    let row = sqlx::query(with_columns!(
+        "SELECT",
+        "FROM message WHERE instance = ? AND message_id = ? AND (? IS NULL OR chat = ?) \
+             ORDER BY time DESC LIMIT 1"
+    ))
+    .bind(instance.0)
+    .bind(message_id)
+    .bind(chat)
+    .bind(chat)
+    .fetch_optional(readers)
+    .await?;
+    row.as_ref().map(message_of).transpose()
+}
+
+pub(super) async fn list_outbound(
+    readers: &SqlitePool,
+    instance: InstanceNumber,
+    status: i32,
+    limit: usize,
+) -> Result<Vec<MessageRow>> {
+    sqlx::query(with_columns!(
+        "SELECT",
+        "FROM message WHERE instance = ? AND status = ? AND outbound = 1 \
+             ORDER BY time, message_id LIMIT ?"
+    ))
+    .bind(instance.0)
+    .bind(status)
+    .bind(rows::limit(limit))
+    .fetch_all(readers)
+    .await?
+    .iter()
+    .map(message_of)
+    .collect()
+}

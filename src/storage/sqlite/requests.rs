@@ -1,0 +1,111 @@
+//! Remembered requests.
+
+use std::collections::HashSet;
+
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{rows, time, unit::Unit};
+use crate::{
+    domain::{ids::InstanceNumber, limits::REQUEST_MEMORY},
+    storage::{RequestMark, Result},
+};
+
+// The statement below names it in microseconds.
+const _: () = assert!(REQUEST_MEMORY.as_micros() == 86_400_000_000);
+
+/// Most rows that one transaction forgets.
+const BITE: i64 = 1_000;
+
+/// A request's key: API key, method, id.
+pub(super) type Key = (String, String, String);
+
+pub(super) fn key_of(request: &RequestMark) -> Key {
+    (
+        request.api_key.as_str().to_owned(),
+        request.method.to_owned(),
+        request.request_id.clone(),
+    )
+}
+
+/// A request that was seen before.
+pub(super) struct Known {
+    pub(super) body_digest: Vec<u8>,
+    pub(super) instance: InstanceNumber,
+    pub(super) subject: String,
+}
+
+/// Remembers requests that are not there yet, or only from too long ago, and notes which these were.
+pub(super) async fn store_new<'r>(
+    unit: &mut Unit,
+    requests: impl Iterator<Item = (&'r RequestMark, InstanceNumber, &'r str)>,
+) -> Result<()> {
+    let mut seen = HashSet::new();
+    let mut wanted = Vec::new();
+    for request in requests {
+        // The first of equals is the one that the others repeat.
+        if !unit.is_deleted(request.1)? && seen.insert(key_of(request.0)) {
+            wanted.push(request);
+        }
+    }
+    let stored = rows::with_values(
+        &mut unit.connection,
+        "INSERT INTO request (api_key, method, request_id, body_digest, time, instance, subject)",
+        &wanted,
+        "ON CONFLICT (api_key, method, request_id) DO UPDATE SET \
+         body_digest = excluded.body_digest, time = excluded.time, \
+         instance = excluded.instance, subject = excluded.subject \
+         WHERE request.time < excluded.time - 86400000000 \
+         RETURNING api_key, method, request_id",
+        |mut row, (request, instance, subject)| {
+            row.push_bind(request.api_key.as_str())
+                .push_bind(request.method)
+                .push_bind(&*request.request_id)
+                .push_bind(&request.body_digest[..])
+                .push_bind(time::micros(request.time))
+                .push_bind(instance.0)
+                .push_bind(*subject);
+        },
+    )
+    .await?;
+    for row in stored {
+        unit.new_requests
+            .insert((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    }
+    Ok(())
+}
+
+pub(super) async fn find(
+    connection: &mut SqliteConnection,
+    request: &RequestMark,
+) -> Result<Option<Known>> {
+    let oldest = time::micros(request.time).saturating_sub(REQUEST_MEMORY.as_micros() as i64);
+    let row = sqlx::query(
+        "SELECT body_digest, instance, subject FROM request \
+         WHERE api_key = ? AND method = ? AND request_id = ? AND time >= ?",
+    )
+    .bind(request.api_key.as_str())
+    .bind(request.method)
+    .bind(&request.request_id)
+    .bind(oldest)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Known {
+        body_digest: row.try_get(0)?,
+        instance: InstanceNumber(row.try_get(1)?),
+        subject: row.try_get(2)?,
+    }))
+}
+
+/// Forgets some of the requests from before this time; zero when there are no more.
+pub(super) async fn forget(before: &i64, unit: &mut Unit) -> Result<u64> {
+    let gone = sqlx::query(
+        "DELETE FROM request WHERE (api_key, method, request_id) IN \
+         (SELECT api_key, method, request_id FROM request WHERE time < ? ORDER BY time LIMIT ?)",
+    )
+    .bind(before)
+    .bind(BITE)
+    .execute(&mut unit.connection)
+    .await?;
+    Ok(gone.rows_affected())
+}

@@ -1,0 +1,92 @@
+//! Statements over many rows.
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, query_builder::Separated, sqlite::SqliteRow};
+
+use crate::storage::Result;
+
+/// Most rows of one statement: beyond it a row costs no less.
+const MOST: usize = 128;
+
+/// The values of one row, to be pushed in the order of the columns.
+pub(super) type Values<'b> = Separated<'b, Sqlite, &'static str>;
+
+/// Runs `head VALUES (…), (…) tail` over all rows and returns what it returns.
+///
+/// Every statement costs a hop to the connection's thread, so rows share them; their numbers are
+/// powers of two, so that a handful of prepared statements serves every batch.
+pub(super) async fn with_values<Row>(
+    connection: &mut SqliteConnection,
+    head: &'static str,
+    rows: &[Row],
+    tail: &'static str,
+    mut push: impl FnMut(Values<'_>, &Row),
+) -> Result<Vec<SqliteRow>> {
+    let mut returned = Vec::new();
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(bite(rest.len()));
+        let mut statement = QueryBuilder::<Sqlite>::new(head);
+        statement.push(" ");
+        statement.push_values(now, &mut push);
+        statement.push(" ").push(tail);
+        returned.extend(statement.build().fetch_all(&mut *connection).await?);
+        rest = later;
+    }
+    Ok(returned)
+}
+
+/// Deletes from a table where its key is one of these rows.
+pub(super) async fn delete_keys<Row>(
+    connection: &mut SqliteConnection,
+    head: &'static str,
+    rows: &[Row],
+    mut push: impl FnMut(Values<'_>, &Row),
+) -> Result<()> {
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(bite(rest.len()));
+        let mut statement = QueryBuilder::<Sqlite>::new(head);
+        statement.push(" IN (");
+        statement.push_values(now, &mut push);
+        statement.push(")");
+        statement.build().execute(&mut *connection).await?;
+        rest = later;
+    }
+    Ok(())
+}
+
+/// Appends `(?, ?, …)` to a statement.
+pub(super) fn push_list<T>(
+    statement: &mut QueryBuilder<Sqlite>,
+    values: impl IntoIterator<Item = T>,
+) where
+    T: for<'t> sqlx::Encode<'t, Sqlite> + sqlx::Type<Sqlite>,
+{
+    statement.push("(");
+    let mut list = statement.separated(", ");
+    for value in values {
+        list.push_bind(value);
+    }
+    statement.push(")");
+}
+
+/// A limit as SQL takes it.
+pub(super) fn limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// The greatest power of two that is not more than the rows left.
+fn bite(left: usize) -> usize {
+    let most = left.min(MOST);
+    1 << (usize::BITS - 1 - most.leading_zeros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bite;
+
+    #[test]
+    fn bites_are_powers_of_two() {
+        assert_eq!([1, 2, 3, 127, 128, 300].map(bite), [1, 2, 2, 64, 128, 128]);
+    }
+}

@@ -1,0 +1,348 @@
+//! The unit of work: one transaction with what is still to be written in it.
+//!
+//! Owns the counters of the log. Rows that many jobs write (events, messages to send, records of
+//! devices) are collected here and written together right before the commit; whoever must see them
+//! earlier calls `flush`. After a rollback everything in memory is read again.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{error, messages, requests, rows, time};
+use crate::{
+    domain::{
+        cursor::{LogEpoch, Position},
+        event_type::Retention,
+        ids::InstanceNumber,
+    },
+    storage::{
+        MessageRow, NewEvent, Result,
+        device::{RecordChange, RecordKind},
+    },
+};
+
+/// What `log_state`, `event_sequence` and `instance` say, kept in memory.
+#[derive(Debug)]
+pub(super) struct Counters {
+    pub(super) epoch: LogEpoch,
+    pub(super) head: u64,
+    pub(super) compacted: u64,
+    pub(super) event_count: u64,
+    pub(super) event_bytes: u64,
+    last_record_time: i64,
+    pub(super) last_instance: u32,
+    sequences: HashMap<InstanceNumber, u64>,
+    pub(super) instances: HashSet<InstanceNumber>,
+}
+
+impl Counters {
+    pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Self> {
+        let state = sqlx::query(
+            "SELECT epoch, head, compacted, event_count, event_bytes, last_record_time, last_instance \
+             FROM log_state",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        let mut sequences = HashMap::new();
+        for row in sqlx::query("SELECT instance, last FROM event_sequence")
+            .fetch_all(&mut *connection)
+            .await?
+        {
+            sequences.insert(
+                InstanceNumber(row.try_get(0)?),
+                row.try_get::<i64, _>(1)? as u64,
+            );
+        }
+        let instances = sqlx::query_scalar("SELECT number FROM instance")
+            .fetch_all(connection)
+            .await?
+            .into_iter()
+            .map(InstanceNumber)
+            .collect();
+        Ok(Self {
+            epoch: LogEpoch(state.try_get::<i64, _>(0)? as u64),
+            head: state.try_get::<i64, _>(1)? as u64,
+            compacted: state.try_get::<i64, _>(2)? as u64,
+            event_count: state.try_get::<i64, _>(3)? as u64,
+            event_bytes: state.try_get::<i64, _>(4)? as u64,
+            last_record_time: state.try_get(5)?,
+            last_instance: state.try_get(6)?,
+            sequences,
+            instances,
+        })
+    }
+}
+
+struct EventRow {
+    position: u64,
+    sequence: u64,
+    record_time: i64,
+    event: NewEvent,
+}
+
+/// A record's key, its device's included.
+pub(super) type RecordKey = (InstanceNumber, RecordKind, Arc<str>);
+
+/// See the module.
+pub(super) struct Unit {
+    pub(super) connection: SqliteConnection,
+    /// `None` after a rollback, until they are read again.
+    counters: Option<Counters>,
+    changed: bool,
+    events: Vec<EventRow>,
+    touched: BTreeSet<InstanceNumber>,
+    outbound: Vec<MessageRow>,
+    /// The last word on each record; `None` removes it.
+    records: HashMap<RecordKey, Option<Bytes>>,
+    /// Keys of messages and requests that this transaction was the first to store and that no job
+    /// has claimed yet.
+    pub(super) new_messages: HashSet<messages::Key>,
+    pub(super) new_requests: HashSet<requests::Key>,
+}
+
+impl Unit {
+    pub(super) fn new(connection: SqliteConnection, counters: Counters) -> Self {
+        Self {
+            connection,
+            counters: Some(counters),
+            changed: false,
+            events: Vec::new(),
+            touched: BTreeSet::new(),
+            outbound: Vec::new(),
+            records: HashMap::new(),
+            new_messages: HashSet::new(),
+            new_requests: HashSet::new(),
+        }
+    }
+
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut self.connection)
+            .await?;
+        if self.counters.is_none() {
+            self.counters = Some(Counters::load(&mut self.connection).await?);
+        }
+        Ok(())
+    }
+
+    /// Writes what is left and commits. Says where the log ends now.
+    pub(super) async fn commit(&mut self) -> Result<Position> {
+        self.flush().await?;
+        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+        self.new_messages.clear();
+        self.new_requests.clear();
+        Ok(Position(self.counters()?.head))
+    }
+
+    pub(super) async fn roll_back(&mut self) {
+        // SQLite has rolled back by itself after some errors; then this one says so, and that's fine.
+        let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        self.counters = None;
+        self.changed = false;
+        self.events.clear();
+        self.touched.clear();
+        self.outbound.clear();
+        self.records.clear();
+        self.new_messages.clear();
+        self.new_requests.clear();
+    }
+
+    pub(super) fn counters(&mut self) -> Result<&Counters> {
+        self.counters.as_ref().ok_or_else(error::closed)
+    }
+
+    /// For changing; written at the flush.
+    pub(super) fn counters_mut(&mut self) -> Result<&mut Counters> {
+        self.changed = true;
+        self.counters.as_mut().ok_or_else(error::closed)
+    }
+
+    /// Whether this instance existed and doesn't any more. Numbers are never reused, so one that
+    /// was given and is not there was deleted.
+    pub(super) fn is_deleted(&mut self, instance: InstanceNumber) -> Result<bool> {
+        let counters = self.counters()?;
+        Ok(instance.0 <= counters.last_instance && !counters.instances.contains(&instance))
+    }
+
+    /// Gives events their places. After its tombstone an instance has nothing more to say: late
+    /// events of a deleted one are dropped.
+    pub(super) fn append(&mut self, events: impl IntoIterator<Item = NewEvent>) -> Result<()> {
+        for event in events {
+            if !self.is_deleted(event.instance)? {
+                self.append_last(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an event its place, whether its instance is there or not.
+    pub(super) fn append_last(&mut self, event: NewEvent) -> Result<()> {
+        let now = time::micros(SystemTime::now());
+        let counters = self.counters_mut()?;
+        counters.head += 1;
+        counters.event_count += 1;
+        counters.event_bytes += event.body.len() as u64;
+        // The clock may go back; the log's never does.
+        counters.last_record_time = counters.last_record_time.max(now);
+        let sequence = counters.sequences.entry(event.instance).or_default();
+        *sequence += 1;
+        let row = EventRow {
+            position: counters.head,
+            sequence: *sequence,
+            record_time: counters.last_record_time,
+            event,
+        };
+        self.touched.insert(row.event.instance);
+        self.events.push(row);
+        Ok(())
+    }
+
+    pub(super) fn insert_outbound(&mut self, message: MessageRow) {
+        self.outbound.push(message);
+    }
+
+    /// Whether one of these messages is collected but not written yet.
+    pub(super) fn holds_outbound(&self, instance: InstanceNumber, ids: &[String]) -> bool {
+        self.outbound
+            .iter()
+            .any(|row| row.instance == instance && ids.contains(&row.message_id))
+    }
+
+    pub(super) fn change_record(&mut self, instance: InstanceNumber, change: RecordChange) {
+        match change {
+            RecordChange::Put { kind, key, value } => {
+                self.records.insert((instance, kind, key), Some(value));
+            }
+            RecordChange::Delete { kind, key } => {
+                self.records.insert((instance, kind, key), None);
+            }
+        }
+    }
+
+    /// What this transaction has said about a record so far.
+    pub(super) fn pending_record(&self, key: &RecordKey) -> Option<Option<Bytes>> {
+        self.records.get(key).cloned()
+    }
+
+    /// Writes everything that was collected.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        self.flush_outbound().await?;
+        self.flush_records().await?;
+        self.flush_events().await?;
+        if self.changed {
+            self.write_state().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_outbound(&mut self) -> Result<()> {
+        messages::insert(&mut self.connection, &self.outbound, "").await?;
+        self.outbound.clear();
+        Ok(())
+    }
+
+    async fn flush_records(&mut self) -> Result<()> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        let mut put = Vec::new();
+        let mut gone = Vec::new();
+        for (key, value) in self.records.drain() {
+            match value {
+                Some(value) => put.push((key, value)),
+                None => gone.push(key),
+            }
+        }
+        let now = time::micros(SystemTime::now()) / 1_000_000;
+        rows::with_values(
+            &mut self.connection,
+            "INSERT INTO device_record (instance, kind, key, value, time)",
+            &put,
+            "ON CONFLICT (instance, kind, key) DO UPDATE SET value = excluded.value, time = excluded.time",
+            |mut row, ((instance, kind, key), value)| {
+                row.push_bind(instance.0)
+                    .push_bind(*kind as i16)
+                    .push_bind(&**key)
+                    .push_bind(&value[..])
+                    .push_bind(now);
+            },
+        )
+        .await?;
+        rows::delete_keys(
+            &mut self.connection,
+            "DELETE FROM device_record WHERE (instance, kind, key)",
+            &gone,
+            |mut row, (instance, kind, key)| {
+                row.push_bind(instance.0)
+                    .push_bind(*kind as i16)
+                    .push_bind(&**key);
+            },
+        )
+        .await
+    }
+
+    async fn flush_events(&mut self) -> Result<()> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        rows::with_values(
+            &mut self.connection,
+            "INSERT INTO event \
+             (position, id, instance, instance_sequence, event_type, short, record_time, body)",
+            &self.events,
+            "",
+            |mut row, event| {
+                let kind = event.event.event_type;
+                row.push_bind(event.position as i64)
+                    .push_bind(&event.event.id.0.as_bytes()[..])
+                    .push_bind(event.event.instance.0)
+                    .push_bind(event.sequence as i64)
+                    .push_bind(kind.as_str())
+                    .push_bind(kind.retention() == Retention::Short)
+                    .push_bind(event.record_time)
+                    .push_bind(&event.event.body[..]);
+            },
+        )
+        .await?;
+        self.events.clear();
+        let mut last = Vec::with_capacity(self.touched.len());
+        for instance in std::mem::take(&mut self.touched) {
+            let sequences = &self.counters()?.sequences;
+            last.push((instance, sequences.get(&instance).copied().unwrap_or(0)));
+        }
+        rows::with_values(
+            &mut self.connection,
+            "INSERT INTO event_sequence (instance, last)",
+            &last,
+            "ON CONFLICT (instance) DO UPDATE SET last = excluded.last",
+            |mut row, (instance, last)| {
+                row.push_bind(instance.0).push_bind(*last as i64);
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn write_state(&mut self) -> Result<()> {
+        let counters = self.counters.as_ref().ok_or_else(error::closed)?;
+        sqlx::query(
+            "UPDATE log_state SET head = ?, compacted = ?, event_count = ?, event_bytes = ?, \
+             last_record_time = ?, last_instance = ?",
+        )
+        .bind(counters.head as i64)
+        .bind(counters.compacted as i64)
+        .bind(counters.event_count as i64)
+        .bind(counters.event_bytes as i64)
+        .bind(counters.last_record_time)
+        .bind(counters.last_instance)
+        .execute(&mut self.connection)
+        .await?;
+        self.changed = false;
+        Ok(())
+    }
+}
