@@ -56,7 +56,10 @@ fn collect(root: &Path, folder: &Path, into: &mut Vec<PathBuf>) -> io::Result<()
         let path = entry?.path();
         if path.is_dir() {
             collect(root, &path, into)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
             into.push(path.strip_prefix(root).expect("found below it").to_owned());
         }
     }

@@ -1,0 +1,114 @@
+//! What went over the wire, decoded, per device: a bounded ring of the latest stanzas.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, SystemTime},
+};
+
+use wacore::xml::DisplayableNode;
+use wacore_binary::Node;
+
+use super::{address::DeviceAddress, faults::Direction};
+
+const ENTRIES_PER_DEVICE: usize = 500;
+const MAX_DEVICES: usize = 1024;
+const MAX_TEXT: usize = 8 << 10;
+
+/// One stanza that went by.
+#[derive(Debug, Clone)]
+pub struct WireEntry {
+    /// Counts up over the whole network.
+    pub sequence: u64,
+    /// When.
+    pub time: SystemTime,
+    /// Which way.
+    pub direction: Direction,
+    /// The stanza as XML; long ones are cut.
+    pub text: String,
+    /// How many copies arrived; 0 was dropped by a fault rule.
+    pub copies: usize,
+    /// By how much a fault rule delayed it.
+    pub delay: Duration,
+}
+
+/// The rings.
+#[derive(Default)]
+pub struct WireLog {
+    rings: HashMap<DeviceAddress, VecDeque<WireEntry>>,
+    sequence: u64,
+}
+
+impl WireLog {
+    /// Notes a stanza and what the faults made of it.
+    pub fn record(
+        &mut self,
+        device: DeviceAddress,
+        direction: Direction,
+        node: &Node,
+        copies: &[Duration],
+    ) {
+        if self.rings.len() >= MAX_DEVICES && !self.rings.contains_key(&device) {
+            return;
+        }
+        self.sequence += 1;
+        let mut text = DisplayableNode(node).to_string();
+        if text.len() > MAX_TEXT {
+            let cut = (0..=MAX_TEXT)
+                .rev()
+                .find(|at| text.is_char_boundary(*at))
+                .unwrap_or(0);
+            text.truncate(cut);
+            text.push('…');
+        }
+        let ring = self.rings.entry(device).or_default();
+        if ring.len() == ENTRIES_PER_DEVICE {
+            ring.pop_front();
+        }
+        ring.push_back(WireEntry {
+            sequence: self.sequence,
+            time: SystemTime::now(),
+            direction,
+            text,
+            copies: copies.len(),
+            delay: copies.iter().copied().max().unwrap_or_default(),
+        });
+    }
+
+    /// The stanzas of a device after a sequence number, oldest first.
+    pub fn read(&self, device: DeviceAddress, after: u64) -> Vec<WireEntry> {
+        self.rings
+            .get(&device)
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry.sequence > after)
+            .cloned()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wacore_binary::builder::NodeBuilder;
+
+    #[test]
+    fn the_ring_keeps_the_latest_and_cuts_the_long() {
+        let mut log = WireLog::default();
+        let long = NodeBuilder::new("message")
+            .string_content("ö".repeat(MAX_TEXT))
+            .build();
+        for _ in 0..ENTRIES_PER_DEVICE + 10 {
+            log.record(
+                DeviceAddress::UNREGISTERED,
+                Direction::ToDevice,
+                &long,
+                &[Duration::ZERO],
+            );
+        }
+        let entries = log.read(DeviceAddress::UNREGISTERED, 0);
+        assert_eq!(entries.len(), ENTRIES_PER_DEVICE);
+        assert_eq!(entries[0].sequence, 11);
+        assert!(entries[0].text.len() <= MAX_TEXT + '…'.len_utf8());
+        assert_eq!(log.read(DeviceAddress::UNREGISTERED, 505).len(), 5);
+    }
+}
