@@ -22,6 +22,7 @@ mod store;
 mod wire;
 mod wire_log;
 
+
 #[cfg(test)]
 mod tests;
 
