@@ -22,7 +22,6 @@ mod store;
 mod wire;
 mod wire_log;
 
-
 #[cfg(test)]
 mod tests;
 

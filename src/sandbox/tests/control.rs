@@ -15,9 +15,24 @@ async fn phones_talk_over_grpc() {
             ..Default::default()
         })
     };
-    let ada = service.create_phone(create("Ada")).await.unwrap().into_inner().phone.unwrap();
-    let bob = service.create_phone(create("Bob")).await.unwrap().into_inner().phone.unwrap();
-    let phones = service.list_phones(Request::new(pb::ListPhonesRequest {})).await.unwrap();
+    let ada = service
+        .create_phone(create("Ada"))
+        .await
+        .unwrap()
+        .into_inner()
+        .phone
+        .unwrap();
+    let bob = service
+        .create_phone(create("Bob"))
+        .await
+        .unwrap()
+        .into_inner()
+        .phone
+        .unwrap();
+    let phones = service
+        .list_phones(Request::new(pb::ListPhonesRequest {}))
+        .await
+        .unwrap();
     assert_eq!(phones.into_inner().phones, [ada.clone(), bob.clone()]);
 
     let request = pb::SendTextRequest {
@@ -25,12 +40,20 @@ async fn phones_talk_over_grpc() {
         to: bob.lid.clone(),
         text: "hello".to_owned(),
     };
-    let sent = service.send_text(Request::new(request)).await.unwrap().into_inner();
+    let sent = service
+        .send_text(Request::new(request))
+        .await
+        .unwrap()
+        .into_inner();
     let request = pb::StreamInboxRequest {
         phone: bob.number.clone(),
         after_sequence: 0,
     };
-    let mut inbox = service.stream_inbox(Request::new(request)).await.unwrap().into_inner();
+    let mut inbox = service
+        .stream_inbox(Request::new(request))
+        .await
+        .unwrap()
+        .into_inner();
     let message = inbox.next().await.unwrap().unwrap().message.unwrap();
     assert_eq!((message.id, message.text), (sent.id, "hello".to_owned()));
     assert_eq!((message.sender, message.from_me), (ada.number, false));
@@ -61,19 +84,28 @@ async fn bad_requests_name_the_field() {
         number: "12".to_owned(),
         ..Default::default()
     };
-    let status = service.create_phone(Request::new(request)).await.unwrap_err();
+    let status = service
+        .create_phone(Request::new(request))
+        .await
+        .unwrap_err();
     refused(status, Code::InvalidArgument, "number:");
     let request = pb::CreatePhoneRequest {
         number: ada.clone(),
         ..Default::default()
     };
-    let status = service.create_phone(Request::new(request)).await.unwrap_err();
+    let status = service
+        .create_phone(Request::new(request))
+        .await
+        .unwrap_err();
     refused(status, Code::AlreadyExists, "number:");
     let request = pb::CreatePhoneRequest {
         number: "10000000000".to_owned(),
         ..Default::default()
     };
-    let status = service.create_phone(Request::new(request)).await.unwrap_err();
+    let status = service
+        .create_phone(Request::new(request))
+        .await
+        .unwrap_err();
     refused(status, Code::InvalidArgument, "number:");
 
     let text = |to: &str, text: &str| {
@@ -83,7 +115,10 @@ async fn bad_requests_name_the_field() {
             text: text.to_owned(),
         })
     };
-    let status = service.send_text(text("15550009999", "hi")).await.unwrap_err();
+    let status = service
+        .send_text(text("15550009999", "hi"))
+        .await
+        .unwrap_err();
     refused(status, Code::NotFound, "to:");
     let status = service.send_text(text(&ada, "")).await.unwrap_err();
     refused(status, Code::InvalidArgument, "text:");
@@ -92,25 +127,37 @@ async fn bad_requests_name_the_field() {
         phone: ada.clone(),
         device: 70_000,
     };
-    let status = service.unlink_device(Request::new(request)).await.unwrap_err();
+    let status = service
+        .unlink_device(Request::new(request))
+        .await
+        .unwrap_err();
     refused(status, Code::InvalidArgument, "device:");
     let request = pb::UnlinkDeviceRequest {
         phone: ada.clone(),
         device: 7,
     };
-    let status = service.unlink_device(Request::new(request)).await.unwrap_err();
+    let status = service
+        .unlink_device(Request::new(request))
+        .await
+        .unwrap_err();
     refused(status, Code::NotFound, "device:");
 
     let request = pb::FailNextLoginRequest {
         reason: 99,
         ..Default::default()
     };
-    let status = service.fail_next_login(Request::new(request)).await.unwrap_err();
+    let status = service
+        .fail_next_login(Request::new(request))
+        .await
+        .unwrap_err();
     refused(status, Code::InvalidArgument, "reason:");
     let request = pb::AddFaultRuleRequest {
         rule: Some(pb::FaultRule::default()),
     };
-    let status = service.add_fault_rule(Request::new(request)).await.unwrap_err();
+    let status = service
+        .add_fault_rule(Request::new(request))
+        .await
+        .unwrap_err();
     refused(status, Code::InvalidArgument, "rule.action:");
     sandbox.shutdown().await;
 }
@@ -134,7 +181,11 @@ async fn fault_rules_are_listed_as_added() {
     let request = pb::AddFaultRuleRequest {
         rule: Some(rule.clone()),
     };
-    let added = service.add_fault_rule(Request::new(request)).await.unwrap().into_inner();
+    let added = service
+        .add_fault_rule(Request::new(request))
+        .await
+        .unwrap()
+        .into_inner();
     let list = service
         .list_fault_rules(Request::new(pb::ListFaultRulesRequest {}))
         .await
@@ -149,7 +200,10 @@ async fn fault_rules_are_listed_as_added() {
         rule
     );
     let request = pb::ClearFaultRulesRequest { ids: Vec::new() };
-    let cleared = service.clear_fault_rules(Request::new(request)).await.unwrap();
+    let cleared = service
+        .clear_fault_rules(Request::new(request))
+        .await
+        .unwrap();
     assert_eq!(cleared.into_inner().cleared, 1);
     sandbox.shutdown().await;
 }

@@ -8,7 +8,9 @@ const UPGRADE: &str = "GET /ws/chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
 
 async fn opened(sandbox: &Sandbox) -> tokio::net::TcpStream {
-    let mut socket = tokio::net::TcpStream::connect(sandbox.address()).await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(sandbox.address())
+        .await
+        .unwrap();
     socket.write_all(UPGRADE.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
     socket.read_exact(&mut answer).await.unwrap();
@@ -55,7 +57,9 @@ async fn junk_is_hung_up_on_and_the_network_lives() {
         assert!(read.is_ok(), "not hung up on {payload:?}");
     }
     // Other paths and methods.
-    let mut socket = tokio::net::TcpStream::connect(sandbox.address()).await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(sandbox.address())
+        .await
+        .unwrap();
     socket
         .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await

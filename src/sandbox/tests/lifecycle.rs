@@ -4,7 +4,9 @@ use super::*;
 
 fn resumed_by(sandbox: &Sandbox, device: DeviceAddress) -> usize {
     let log = sandbox.wire_log(device, 0);
-    log.iter().filter(|entry| entry.text.starts_with("<success")).count()
+    log.iter()
+        .filter(|entry| entry.text.starts_with("<success"))
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +51,10 @@ async fn a_device_can_log_itself_out() {
     let ada = phone(&sandbox, "Ada").await;
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
     gateway.client().logout().await;
-    until("the device is gone", || sandbox.phone(ada).unwrap().companions.is_empty()).await;
+    until("the device is gone", || {
+        sandbox.phone(ada).unwrap().companions.is_empty()
+    })
+    .await;
     gateway.stop().await;
     sandbox.shutdown().await;
 }
@@ -60,7 +65,11 @@ async fn logins_fail_as_told() {
     let ada = phone(&sandbox, "Ada").await;
     let (gateway, device) = Gateway::paired(&sandbox, ada).await;
     let fail = |reason, code, expire| {
-        let failure = LoginFailure { reason, code, expire };
+        let failure = LoginFailure {
+            reason,
+            code,
+            expire,
+        };
         sandbox.fail_next_login(Some(ada), None, failure).unwrap();
         sandbox.drop_connection(device).unwrap();
     };
@@ -90,7 +99,11 @@ async fn the_second_login_of_a_device_replaces_the_first() {
     let sandbox = sandbox().await;
     let ada = phone(&sandbox, "Ada").await;
     let (first, _) = Gateway::paired(&sandbox, ada).await;
-    let device = first.backend.load().await.unwrap().unwrap();
+    // Stopped once, so that what the client knows is in its store.
+    let backend = first.stop().await;
+    let device = backend.load().await.unwrap().unwrap();
+    let first = Gateway::over(&sandbox, backend, None).await;
+    first.connected().await;
     let copy = Arc::new(InMemoryBackend::new());
     copy.create().await.unwrap();
     copy.save(&device).await.unwrap();
@@ -110,7 +123,10 @@ async fn a_stream_error_ends_the_connection() {
     sandbox.send_stream_error(device, Some(503), None).unwrap();
     gateway.connected().await;
     gateway.stop().await;
-    until("the device is gone", || !sandbox.phone(ada).unwrap().companions[0].connected).await;
+    until("the device is gone", || {
+        !sandbox.phone(ada).unwrap().companions[0].connected
+    })
+    .await;
     assert!(matches!(
         sandbox.send_stream_error(device, Some(503), None),
         Err(SandboxError::NotConnected(_))
@@ -145,9 +161,15 @@ async fn everything_survives_a_restart_of_the_network() {
     sandbox.send_text(bob, ada, "before").await.unwrap();
     let before = gateway.received("before").await;
     gateway.send(before.chat, "before, back").await;
-    seen(&sandbox, bob, |message| message.text.as_deref() == Some("before, back")).await;
+    seen(&sandbox, bob, |message| {
+        message.text.as_deref() == Some("before, back")
+    })
+    .await;
     let backend = gateway.stop().await;
-    until("the device is gone", || !sandbox.phone(ada).unwrap().companions[0].connected).await;
+    until("the device is gone", || {
+        !sandbox.phone(ada).unwrap().companions[0].connected
+    })
+    .await;
     sandbox.send_text(bob, ada, "waiting").await.unwrap();
     let (address, static_key) = (sandbox.address(), sandbox.static_key());
     sandbox.shutdown().await;
@@ -156,14 +178,20 @@ async fn everything_survives_a_restart_of_the_network() {
     let sandbox = sandbox_at(address, Some(folder.path())).await;
     assert_eq!(sandbox.static_key(), static_key);
     assert_eq!(sandbox.phones().len(), 2);
-    seen(&sandbox, bob, |message| message.text.as_deref() == Some("before, back")).await;
+    seen(&sandbox, bob, |message| {
+        message.text.as_deref() == Some("before, back")
+    })
+    .await;
     let gateway = Gateway::over(&sandbox, backend, None).await;
     gateway.connected().await;
     gateway.received("waiting").await;
     sandbox.send_text(bob, ada, "after").await.unwrap();
     let after = gateway.received("after").await;
     gateway.send(after.chat, "after, back").await;
-    seen(&sandbox, bob, |message| message.text.as_deref() == Some("after, back")).await;
+    seen(&sandbox, bob, |message| {
+        message.text.as_deref() == Some("after, back")
+    })
+    .await;
     gateway.stop().await;
     sandbox.shutdown().await;
 }

@@ -71,7 +71,11 @@ async fn lid_phone(sandbox: &Sandbox, name: &str) -> Number {
 }
 
 /// The next message in a phone's inbox for which `wanted` holds.
-async fn seen(sandbox: &Sandbox, phone: Number, wanted: impl Fn(&InboxMessage) -> bool) -> InboxMessage {
+async fn seen(
+    sandbox: &Sandbox,
+    phone: Number,
+    wanted: impl Fn(&InboxMessage) -> bool,
+) -> InboxMessage {
     let mut inbox = std::pin::pin!(sandbox.inbox(phone, 0).unwrap());
     let search = async {
         while let Some(message) = inbox.next().await {
@@ -81,7 +85,9 @@ async fn seen(sandbox: &Sandbox, phone: Number, wanted: impl Fn(&InboxMessage) -
         }
         panic!("the inbox ended");
     };
-    tokio::time::timeout(PATIENCE, search).await.expect("the phone never saw it")
+    tokio::time::timeout(PATIENCE, search)
+        .await
+        .expect("the phone never saw it")
 }
 
 /// Waits for a condition without an event to wait for.
@@ -94,37 +100,52 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// Events of a client, kept until a test asks for them.
-#[derive(Default)]
+#[derive(Default, Debug)]
 struct Events {
     kept: Mutex<VecDeque<Arc<Event>>>,
+    texts: Mutex<Vec<Received>>,
     arrived: Notify,
 }
 
 impl Events {
     /// Takes the first event that `pick` wants; earlier ones stay.
     async fn next<T>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+        self.wait(what, || {
+            let mut kept = self.kept.lock().unwrap();
+            let found = kept
+                .iter()
+                .enumerate()
+                .find_map(|(at, event)| Some((at, pick(event)?)));
+            let (at, picked) = found?;
+            kept.remove(at);
+            Some(picked)
+        })
+        .await
+    }
+
+    async fn wait<T>(&self, what: &str, mut take: impl FnMut() -> Option<T>) -> T {
         let search = async {
             loop {
                 let arrived = self.arrived.notified();
-                {
-                    let mut kept = self.kept.lock().unwrap();
-                    let found = kept.iter().enumerate().find_map(|(at, event)| Some((at, pick(event)?)));
-                    if let Some((at, picked)) = found {
-                        kept.remove(at);
-                        return picked;
-                    }
+                match take() {
+                    Some(taken) => return taken,
+                    None => arrived.await,
                 }
-                arrived.await;
             }
         };
         match tokio::time::timeout(PATIENCE, search).await {
-            Ok(picked) => picked,
-            Err(_) => panic!("never: {what}; kept: {:?}", self.kept.lock().unwrap()),
+            Ok(taken) => taken,
+            Err(_) => panic!("never: {what}; kept: {self:?}"),
         }
     }
 
     fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
-        self.kept.lock().unwrap().iter().filter(|event| wanted(event)).count()
+        self.kept
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|event| wanted(event))
+            .count()
     }
 }
 
@@ -132,7 +153,21 @@ struct Recorder(Arc<Events>);
 
 impl EventHandler for Recorder {
     fn handle_event(&self, event: Arc<Event>) {
-        self.0.kept.lock().unwrap().push_back(event);
+        if let Event::Messages(batch) = &*event {
+            let texts = batch.messages.iter().filter_map(|inbound| {
+                Some(Received {
+                    id: inbound.info.id.to_string(),
+                    text: phone::inbox::text_of(&inbound.message)?,
+                    chat: inbound.info.source.chat.clone(),
+                    sender: inbound.info.source.sender.clone(),
+                    from_me: inbound.info.source.is_from_me,
+                    offline: inbound.info.is_offline,
+                })
+            });
+            self.0.texts.lock().unwrap().extend(texts);
+        } else {
+            self.0.kept.lock().unwrap().push_back(event);
+        }
         self.0.arrived.notify_one();
     }
 }
@@ -176,11 +211,17 @@ impl Gateway {
     }
 
     /// A client over a backend that exists.
-    async fn over(sandbox: &Sandbox, backend: Arc<InMemoryBackend>, code_for: Option<Number>) -> Self {
+    async fn over(
+        sandbox: &Sandbox,
+        backend: Arc<InMemoryBackend>,
+        code_for: Option<Number>,
+    ) -> Self {
         let events = Arc::new(Events::default());
         let mut builder = Bot::builder()
             .with_backend_arc(backend.clone())
-            .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(sandbox.ws_url()))
+            .with_transport_factory(
+                TokioWebSocketTransportFactory::new().with_url(sandbox.ws_url()),
+            )
             .with_version((2, 3000, 1_030_000_000))
             .with_wanted_pre_key_count(30)
             .with_event_handler(Recorder(events.clone()));
@@ -224,23 +265,20 @@ impl Gateway {
     }
 
     async fn received(&self, text: &str) -> Received {
-        let pick = |event: &Event| {
-            let Event::Messages(batch) = event else {
-                return None;
-            };
-            batch.messages.iter().find_map(|inbound| {
-                let found = phone::inbox::text_of(&inbound.message)?;
-                (found == text).then(|| Received {
-                    id: inbound.info.id.to_string(),
-                    text: found,
-                    chat: inbound.info.source.chat.clone(),
-                    sender: inbound.info.source.sender.clone(),
-                    from_me: inbound.info.source.is_from_me,
-                    offline: inbound.info.is_offline,
-                })
-            })
+        let take = || {
+            let mut texts = self.events.texts.lock().unwrap();
+            let at = texts.iter().position(|received| received.text == text)?;
+            Some(texts.remove(at))
         };
-        self.events.next(&format!("the message {text:?}"), pick).await
+        self.events
+            .wait(&format!("the message {text:?}"), take)
+            .await
+    }
+
+    /// Texts that arrived and were not asked for.
+    fn unexpected(&self) -> Vec<String> {
+        let texts = self.events.texts.lock().unwrap();
+        texts.iter().map(|received| received.text.clone()).collect()
     }
 
     async fn send(&self, to: Jid, text: &str) -> String {

@@ -13,11 +13,18 @@ async fn a_device_pairs_by_qr_and_is_open_in_under_two_seconds() {
     let started = Instant::now();
     let device = sandbox.scan_qr(number, &qr).await.unwrap();
     gateway.connected().await;
-    assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "took {:?}",
+        started.elapsed()
+    );
 
     assert_eq!(device, number.device(1));
     let client = gateway.client();
-    assert_eq!(client.pn().unwrap().to_string(), format!("{number}:1@s.whatsapp.net"));
+    assert_eq!(
+        client.pn().unwrap().to_string(),
+        format!("{number}:1@s.whatsapp.net")
+    );
     let info = sandbox.phone(number).unwrap();
     assert_eq!(client.lid().unwrap().to_non_ad(), info.lid.jid());
     assert!(info.companions[0].connected);
@@ -108,13 +115,19 @@ async fn the_scan_route_makes_a_dormant_account() {
     let phones = sandbox.phones();
     assert!(phones[0].dormant);
     assert_eq!(phones[0].companions.len(), 1);
-    assert!(post_scan(&sandbox, "junk").await.starts_with("HTTP/1.1 400"));
+    assert!(
+        post_scan(&sandbox, "junk")
+            .await
+            .starts_with("HTTP/1.1 400")
+    );
     gateway.stop().await;
     sandbox.shutdown().await;
 }
 
 async fn post_scan(sandbox: &Sandbox, qr: &str) -> String {
-    let mut socket = tokio::net::TcpStream::connect(sandbox.address()).await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(sandbox.address())
+        .await
+        .unwrap();
     let request = format!(
         "POST /admin/mock-phone/scan-qr HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{qr}",
         qr.len()
@@ -140,7 +153,12 @@ async fn a_client_that_pins_nothing_does_not_get_in() {
         assert!(!client.is_logged_in());
     }
     assert_eq!(attempts, 40);
-    assert_eq!(gateway.events.count(|event| matches!(event, Event::PairingQrCode(_))), 0);
+    assert_eq!(
+        gateway
+            .events
+            .count(|event| matches!(event, Event::PairingQrCode(_))),
+        0
+    );
     gateway.stop().await;
     sandbox.shutdown().await;
 }
