@@ -107,7 +107,6 @@ impl NetworkKeys {
                 key: Some(public_bytes(&subject.public_key).to_vec()),
                 not_before: Some(0),
                 not_after: Some(NOT_AFTER),
-                ..Default::default()
             }
             .encode_to_vec();
             let signature = issuer
@@ -117,13 +116,11 @@ impl NetworkKeys {
             Ok::<_, SandboxError>(NoiseCertificate {
                 details: Some(details),
                 signature: Some(signature.to_vec()),
-                ..Default::default()
             })
         };
         let chain = CertChain {
             leaf: MessageField::some(certificate(2, 1, &static_pair, &intermediate)?),
             intermediate: MessageField::some(certificate(1, 0, &intermediate, &root)?),
-            ..Default::default()
         };
         Ok(Self {
             root_public: public_bytes(&root.public_key),

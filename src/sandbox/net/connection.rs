@@ -18,6 +18,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Clients ping every half minute; one that is silent for this long is gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 
+/// After a last word the peer may close first: a client that sees the close before it has read the word would miss
+/// it and just dial again.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
@@ -46,6 +50,12 @@ pub async fn serve(socket: WebSocket, network: Arc<Network>) {
         Ok(End::Clean) | Err(ConnectionError::Frame(FrameError::Closed)) => {
             connection.close().await
         }
+        Ok(End::Farewell) => {
+            let _ =
+                tokio::time::timeout(FAREWELL, async { while connection.next().await.is_ok() {} })
+                    .await;
+            connection.close().await;
+        }
         // Dropped as it is: the peer sees a broken connection, as it should.
         Ok(End::Cut) => {}
         Err(error) => {
@@ -56,7 +66,11 @@ pub async fn serve(socket: WebSocket, network: Arc<Network>) {
 }
 
 enum End {
+    /// Nothing more to say.
     Clean,
+    /// A last word was said.
+    Farewell,
+    /// As if the network were gone.
     Cut,
 }
 
@@ -72,7 +86,7 @@ async fn run(frames: &mut Frames, network: &Arc<Network>) -> Result<End, Connect
         Ok(admission) => admission,
         Err(failure) => {
             send(frames, &mut ciphers, &failure.stanza()).await?;
-            return Ok(End::Clean);
+            return Ok(End::Farewell);
         }
     };
     let attached = Attached {
@@ -128,7 +142,7 @@ async fn converse(
                 Some(Outgoing::Stanza(node)) => send(frames, ciphers, &node).await?,
                 Some(Outgoing::Last(node)) => {
                     send(frames, ciphers, &node).await?;
-                    return Ok(End::Clean);
+                    return Ok(End::Farewell);
                 }
                 // Nobody holds the other end any more: the device was taken off the network.
                 None => return Ok(End::Clean),

@@ -10,6 +10,9 @@ use wacore_noise::framing::{FRAME_LENGTH_SIZE, encode_frame};
 /// The largest frame taken: far above any real stanza, far below what would hurt.
 pub const MAX_FRAME: usize = 1 << 20;
 
+/// The largest WebSocket message taken: a frame with its length and an intro.
+pub const MAX_MESSAGE: usize = MAX_FRAME + (8 << 10);
+
 /// Routing data of the edge-routing intro is opaque and tiny.
 const MAX_EDGE_ROUTING: usize = 4 << 10;
 const EDGE_ROUTING_INTRO: &[u8] = b"ED\0\x01";

@@ -12,13 +12,13 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use super::{connection, frames::MAX_FRAME};
+use super::{connection, frames::MAX_MESSAGE};
 use crate::sandbox::{error::SandboxError, network::Network};
 
 const SCAN_ROUTE: &str = "/admin/mock-phone/scan-qr";
 const SOCKET_PATH: &str = "/ws/chat";
 const MAX_QR_TEXT: usize = 4 << 10;
-const MAX_CONNECTIONS: usize = 4096;
+const MAX_CONNECTIONS: usize = 1024;
 
 #[derive(Clone)]
 struct Listener {
@@ -57,8 +57,8 @@ async fn socket(State(listener): State<Listener>, request: Request) -> Response 
     let (mut parts, _) = request.into_parts();
     match WebSocketUpgrade::from_request_parts(&mut parts, &listener).await {
         Ok(upgrade) => upgrade
-            .max_message_size(2 * MAX_FRAME)
-            .max_frame_size(2 * MAX_FRAME)
+            .max_message_size(MAX_MESSAGE)
+            .max_frame_size(MAX_MESSAGE)
             .on_upgrade(move |socket| async move {
                 let network = listener.network;
                 network

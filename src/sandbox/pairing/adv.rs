@@ -102,7 +102,6 @@ pub fn sign_key_indexes(phone: &KeyPair, account: &Account) -> Result<Vec<u8>, S
         account_signature: Some(signature),
         account_signature_key: Some(public_bytes(&phone.public_key).to_vec()),
         details: Some(details),
-        ..Default::default()
     }
     .encode_to_vec())
 }

@@ -62,7 +62,8 @@ impl State {
         let wrapped =
             wire::child_array(request, "link_code_pairing_wrapped_companion_ephemeral_pub")
                 .ok_or(WireError::BAD_REQUEST)?;
-        let (account, _) = self.account_of(&jid).ok_or(WireError::BAD_REQUEST)?;
+        // Not a bad request: clients take that for being throttled and try again.
+        let (account, _) = self.account_of(&jid).ok_or(WireError::FORBIDDEN)?;
         let number = account.number;
         let pairing = self
             .pairings

@@ -12,7 +12,9 @@ use super::{Mind, OUTBOX, Phone, since_epoch};
 use crate::sandbox::{
     address::{DeviceAddress, Namespace, Number},
     error::SandboxError,
+    iq::encrypt::Bundle,
     keys::random_bytes,
+    model::DeviceKeys,
     network::{ConnectionId, Network, State},
     phone::inbox::{InboxMessage, text_of},
     store::Batch,
@@ -197,7 +199,6 @@ impl Phone {
         let key = message::AppStateSyncKey {
             key_id: MessageField::some(message::AppStateSyncKeyId {
                 key_id: Some(self.stored.app_state_key_id.to_vec()),
-                ..Default::default()
             }),
             key_data: MessageField::some(message::AppStateSyncKeyData {
                 key_data: Some(self.stored.app_state_key.to_vec()),
@@ -205,19 +206,15 @@ impl Phone {
                     raw_id: Some(raw_id),
                     current_index: Some(0),
                     device_indexes: vec![0],
-                    ..Default::default()
                 }),
                 timestamp: i64::try_from(self.stored.created).ok(),
-                ..Default::default()
             }),
-            ..Default::default()
         };
         let share = Message {
             protocol_message: MessageField::some(message::ProtocolMessage {
                 r#type: Some(message::protocol_message::Type::APP_STATE_SYNC_KEY_SHARE),
                 app_state_sync_key_share: MessageField::some(message::AppStateSyncKeyShare {
                     keys: vec![key],
-                    ..Default::default()
                 }),
                 ..Default::default()
             }),
@@ -262,6 +259,9 @@ impl Phone {
         let message = Message::decode_from_slice(encoded).ok()?;
         let mut batch = Batch::default();
         mind.signal.end_session(device, &mut batch);
+        if let Some(bundle) = enclosed_bundle(receipt) {
+            mind.signal.start_session(device, &bundle).await.ok()?;
+        }
         let mut enc = self
             .seal(network, &mut mind, device, &message, &mut batch)
             .await?;
@@ -285,6 +285,26 @@ impl Mind {
         }
         self.outbox.push_back((id, message));
     }
+}
+
+/// The keys a device puts into its request, so that nobody has to ask the server.
+fn enclosed_bundle(receipt: &Node) -> Option<Bundle> {
+    let keys = receipt.get_optional_child("keys")?;
+    let signed = keys.get_optional_child("skey")?;
+    let one_time = keys
+        .get_optional_child("key")
+        .and_then(|key| Some((wire::child_be(key, "id")?, wire::child_array(key, "value")?)));
+    Some(Bundle {
+        identity: wire::child_array(keys, "identity")?,
+        keys: DeviceKeys {
+            registration: wire::child_be(receipt, "registration")?,
+            signed_id: wire::child_be(signed, "id")?,
+            signed_public: wire::child_array(signed, "value")?,
+            signature: wire::child_array(signed, "signature")?,
+        },
+        one_time,
+        device_identity: Vec::new(),
+    })
 }
 
 /// An id as phones make them.

@@ -195,3 +195,40 @@ async fn everything_survives_a_restart_of_the_network() {
     gateway.stop().await;
     sandbox.shutdown().await;
 }
+
+/// The network dies at once; what it had acked to the sender is delivered by its successor.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acked_message_survives_the_death_of_the_network() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sandbox = sandbox_in(Some(folder.path())).await;
+    let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
+    let (one, _) = Gateway::paired(&sandbox, ada).await;
+    let (two, _) = Gateway::paired(&sandbox, bob).await;
+    let absent = two.stop().await;
+    until("the device is gone", || {
+        !sandbox.phone(bob).unwrap().companions[0].connected
+    })
+    .await;
+    let id = one.send(bob.jid(), "acked").await;
+    let pick = |event: &Event| match event {
+        Event::ServerAck(ack) if ack.id == id => Some(()),
+        _ => None,
+    };
+    one.events.next("the ack", pick).await;
+    // What is in the file now is all that a kill would leave.
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    one.stop().await;
+    let address = sandbox.address();
+    sandbox.shutdown().await;
+    drop(sandbox);
+
+    let sandbox = sandbox_at(address, Some(copy.path())).await;
+    let two = Gateway::over(&sandbox, absent, None).await;
+    two.connected().await;
+    assert_eq!(two.received("acked").await.id, id);
+    two.stop().await;
+    sandbox.shutdown().await;
+}

@@ -175,3 +175,31 @@ async fn messages_to_an_absent_device_arrive_later_once() {
     gateway.stop().await;
     sandbox.shutdown().await;
 }
+
+/// A device that lost its sessions asks the phone for what it cannot read, and gets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_lost_its_sessions_recovers() {
+    let sandbox = sandbox().await;
+    let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
+    let (gateway, _) = Gateway::paired(&sandbox, ada).await;
+    sandbox.send_text(bob, ada, "hello").await.unwrap();
+    let hello = gateway.received("hello").await;
+    gateway.send(hello.chat, "hello, Bob").await;
+    seen(&sandbox, bob, |message| {
+        message.text.as_deref() == Some("hello, Bob")
+    })
+    .await;
+    let device = gateway.stop().await.load().await.unwrap().unwrap();
+    let bare = Arc::new(InMemoryBackend::new());
+    bare.create().await.unwrap();
+    bare.save(&device).await.unwrap();
+    let gateway = Gateway::over(&sandbox, bare, None).await;
+    gateway.connected().await;
+    sandbox
+        .send_text(bob, ada, "can you read this?")
+        .await
+        .unwrap();
+    gateway.received("can you read this?").await;
+    gateway.stop().await;
+    sandbox.shutdown().await;
+}

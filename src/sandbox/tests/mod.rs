@@ -216,12 +216,18 @@ impl Gateway {
         backend: Arc<InMemoryBackend>,
         code_for: Option<Number>,
     ) -> Self {
+        Self::dialling(sandbox.ws_url(), backend, code_for).await
+    }
+
+    async fn dialling(
+        url: String,
+        backend: Arc<InMemoryBackend>,
+        code_for: Option<Number>,
+    ) -> Self {
         let events = Arc::new(Events::default());
         let mut builder = Bot::builder()
             .with_backend_arc(backend.clone())
-            .with_transport_factory(
-                TokioWebSocketTransportFactory::new().with_url(sandbox.ws_url()),
-            )
+            .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url))
             .with_version((2, 3000, 1_030_000_000))
             .with_wanted_pre_key_count(30)
             .with_event_handler(Recorder(events.clone()));
