@@ -54,7 +54,7 @@ pub struct SandboxConfig {
     pub data_dir: Option<PathBuf>,
 }
 
-/// A running network. Clones drive the same one.
+/// A running network, until [`Sandbox::shutdown`]. Clones drive the same one.
 #[derive(Clone)]
 pub struct Sandbox {
     network: Arc<Network>,

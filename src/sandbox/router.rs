@@ -292,10 +292,11 @@ impl State {
             .attr("id", id)
             .attr("from", to)
             .attr("t", wire::now());
-        for key in ["type", "participant"] {
-            if let Some(value) = node.attrs.get(key) {
-                ack = ack.attr(key, value.clone());
-            }
+        if !kind.is_empty() {
+            ack = ack.attr("type", kind);
+        }
+        if let Some(participant) = wire::jid(node, "participant") {
+            ack = ack.attr("participant", participant);
         }
         self.push(from, ack.build());
     }
@@ -327,6 +328,12 @@ impl State {
         receipt
             .attrs
             .insert("from", reader.device_jid(namespace, from.device));
+        for key in ["participant", "recipient"] {
+            // Some clients write JIDs as text; others take nothing but JIDs.
+            if let Some(jid) = wire::jid(node, key) {
+                receipt.attrs.insert(key, jid);
+            }
+        }
         if own_business {
             receipt.attrs.insert("recipient", author.jid(namespace));
         }
@@ -342,6 +349,9 @@ impl State {
         let (Some(id), Some(class)) = (wire::text(node, "id"), wire::text(node, "class")) else {
             return;
         };
+        if let Some(error) = wire::text(node, "error") {
+            tracing::debug!(error, class, "a device refused a stanza");
+        }
         let to = wire::jid(node, "to").unwrap_or_else(wire::server);
         let mut batch = Batch::default();
         // A retry may have queued the same id again behind the one this ack is for.

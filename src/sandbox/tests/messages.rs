@@ -203,3 +203,26 @@ async fn a_device_that_lost_its_sessions_recovers() {
     gateway.stop().await;
     sandbox.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_are_looked_up() {
+    let sandbox = sandbox().await;
+    let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
+    let (gateway, _) = Gateway::paired(&sandbox, ada).await;
+    let nobody = Number::from(15_550_009_999);
+    let found = gateway
+        .client()
+        .contacts()
+        .is_on_whatsapp(&[bob.jid(), nobody.jid()])
+        .await
+        .unwrap();
+    let known = |number: Number| {
+        let result = found
+            .iter()
+            .find(|result| result.jid.user == number.to_string());
+        result.is_some_and(|result| result.is_registered)
+    };
+    assert!(known(bob) && !known(nobody));
+    gateway.stop().await;
+    sandbox.shutdown().await;
+}

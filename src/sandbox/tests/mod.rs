@@ -7,6 +7,7 @@ mod hostile;
 mod lifecycle;
 mod messages;
 mod pairing;
+mod typing;
 
 use std::{
     collections::VecDeque,
