@@ -6,6 +6,7 @@ mod faults;
 mod hostile;
 mod lifecycle;
 mod messages;
+mod newcomer;
 mod pairing;
 mod typing;
 
