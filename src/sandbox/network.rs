@@ -322,7 +322,9 @@ impl State {
     /// Runs something after a delay, unless the network stops first.
     pub(super) fn later(&self, delay: Duration, run: impl FnOnce() + Send + 'static) {
         let Ok(permit) = self.delayed.clone().try_acquire_owned() else {
-            return run();
+            // Not here: the lock is held, and what runs may want it.
+            self.tasks.spawn(async move { run() });
+            return;
         };
         let stop = self.stop.clone();
         self.tasks.spawn(async move {

@@ -3,7 +3,7 @@
 //! A stanza for a device is stored before its sender gets the ack, sent when the device is there, and leaves the
 //! queue only by the device's receipt or ack. Never decrypts anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use wacore_binary::{Jid, Node, NodeContent, OwnedNodeRef, builder::NodeBuilder};
@@ -19,6 +19,7 @@ use super::{
 
 /// Stanzas kept for a device that does not come; then its peers' messages to it are refused.
 const MAX_QUEUE: usize = 20_000;
+const MAX_QUEUE_BYTES: usize = 64 << 20;
 
 /// Sent unasked when a device comes back; the rest it pulls in batches.
 const PRIMER: usize = 5;
@@ -54,8 +55,14 @@ struct Stored {
 /// What waits for a device, in order.
 #[derive(Default)]
 pub struct Queue {
-    entries: BTreeMap<u64, Node>,
+    entries: BTreeMap<u64, Waiting>,
+    bytes: usize,
     last: u64,
+}
+
+struct Waiting {
+    node: Node,
+    size: usize,
 }
 
 impl Queue {
@@ -64,13 +71,13 @@ impl Queue {
         let mut queue = Self::default();
         for record in records.scan::<Stored>(&format!("queue/{device}/")) {
             let (position, stored) = record?;
-            let (Ok(position), Some(node)) =
-                (u64::from_str_radix(position, 16), decode(stored.stanza))
-            else {
+            let size = stored.stanza.len();
+            let Ok(position) = u64::from_str_radix(position, 16) else {
                 continue;
             };
-            queue.last = queue.last.max(position);
-            queue.entries.insert(position, node);
+            if let Some(node) = decode(stored.stanza) {
+                queue.insert(position, Waiting { node, size });
+            }
         }
         Ok(queue)
     }
@@ -80,14 +87,30 @@ impl Queue {
         self.entries.len()
     }
 
+    fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_QUEUE || self.bytes >= MAX_QUEUE_BYTES
+    }
+
+    fn insert(&mut self, position: u64, waiting: Waiting) {
+        self.last = self.last.max(position);
+        self.bytes += waiting.size;
+        self.entries.insert(position, waiting);
+    }
+
+    fn remove(&mut self, position: u64) {
+        if let Some(waiting) = self.entries.remove(&position) {
+            self.bytes -= waiting.size;
+        }
+    }
+
     fn append(&mut self, device: DeviceAddress, node: Node, batch: &mut Batch) {
         let Ok(stanza) = wacore_binary::marshal(&node) else {
             tracing::error!("a routed stanza does not encode");
             return;
         };
-        self.last += 1;
-        batch.put(record(device, self.last), &Stored { stanza });
-        self.entries.insert(self.last, node);
+        let (position, size) = (self.last + 1, stanza.len());
+        batch.put(record(device, position), &Stored { stanza });
+        self.insert(position, Waiting { node, size });
     }
 
     /// The positions of a stanza, oldest first; those from `sender` if any are, else all with the id.
@@ -95,6 +118,7 @@ impl Queue {
         let named: Vec<(&u64, &Node)> = self
             .entries
             .iter()
+            .map(|(position, waiting)| (position, &waiting.node))
             .filter(|(_, node)| node.tag == tag && wire::is(node, "id", id))
             .collect();
         let exact: Vec<u64> = named
@@ -111,7 +135,7 @@ impl Queue {
 
     /// Forgets everything.
     pub fn clear(&mut self, device: DeviceAddress, batch: &mut Batch) {
-        for position in std::mem::take(&mut self.entries).into_keys() {
+        for position in std::mem::take(self).entries.into_keys() {
             batch.delete(record(device, position));
         }
     }
@@ -143,9 +167,7 @@ impl State {
         mut batch: Batch,
     ) -> Result<(), WireError> {
         let full = |(address, _): &(DeviceAddress, Node)| {
-            self.queues
-                .get(address)
-                .is_some_and(|queue| queue.len() >= MAX_QUEUE)
+            self.queues.get(address).is_some_and(Queue::is_full)
         };
         if deliveries.iter().any(full) {
             return Err(WireError::UNAVAILABLE);
@@ -379,7 +401,7 @@ impl State {
         });
         if let Some(queue) = self.queues.get_mut(&device) {
             for position in found.into_iter().take(most) {
-                queue.entries.remove(&position);
+                queue.remove(position);
                 batch.delete(record(device, position));
             }
         }
@@ -419,7 +441,7 @@ impl State {
                 queue
                     .entries
                     .values()
-                    .filter(|node| node.tag == tag)
+                    .filter(|waiting| waiting.node.tag == tag)
                     .count()
             };
             let preview = NodeBuilder::new("offline_preview")
@@ -465,12 +487,12 @@ impl State {
         let Phase::Draining { after, sent, .. } = &mut link.phase else {
             return;
         };
-        let next: VecDeque<Node> = queue
+        let next: Vec<Node> = queue
             .entries
             .range(*after + 1..)
             .take(count)
-            .map(|(position, node)| {
-                let mut node = node.clone();
+            .map(|(position, waiting)| {
+                let mut node = waiting.node.clone();
                 node.attrs.insert("offline", *sent);
                 (*after, *sent) = (*position, *sent + 1);
                 node

@@ -12,6 +12,7 @@ use super::{address::DeviceAddress, faults::Direction};
 
 const ENTRIES_PER_DEVICE: usize = 500;
 const MAX_DEVICES: usize = 1024;
+const BYTES_PER_DEVICE: usize = 512 << 10;
 const MAX_TEXT: usize = 8 << 10;
 
 /// One stanza that went by.
@@ -31,10 +32,16 @@ pub struct WireEntry {
     pub delay: Duration,
 }
 
+#[derive(Default)]
+struct Ring {
+    entries: VecDeque<WireEntry>,
+    bytes: usize,
+}
+
 /// The rings.
 #[derive(Default)]
 pub struct WireLog {
-    rings: HashMap<DeviceAddress, VecDeque<WireEntry>>,
+    rings: HashMap<DeviceAddress, Ring>,
     sequence: u64,
 }
 
@@ -61,10 +68,14 @@ impl WireLog {
             text.push('…');
         }
         let ring = self.rings.entry(device).or_default();
-        if ring.len() == ENTRIES_PER_DEVICE {
-            ring.pop_front();
+        ring.bytes += text.len();
+        while ring.entries.len() >= ENTRIES_PER_DEVICE || ring.bytes > BYTES_PER_DEVICE {
+            let Some(oldest) = ring.entries.pop_front() else {
+                break;
+            };
+            ring.bytes -= oldest.text.len();
         }
-        ring.push_back(WireEntry {
+        ring.entries.push_back(WireEntry {
             sequence: self.sequence,
             time: SystemTime::now(),
             direction,
@@ -79,7 +90,7 @@ impl WireLog {
         self.rings
             .get(&device)
             .into_iter()
-            .flatten()
+            .flat_map(|ring| &ring.entries)
             .filter(|entry| entry.sequence > after)
             .cloned()
             .collect()
@@ -93,22 +104,25 @@ mod tests {
 
     #[test]
     fn the_ring_keeps_the_latest_and_cuts_the_long() {
+        let device = DeviceAddress::UNREGISTERED;
         let mut log = WireLog::default();
+        let mut fill = |node: &Node| {
+            for _ in 0..ENTRIES_PER_DEVICE + 10 {
+                log.record(device, Direction::ToDevice, node, &[Duration::ZERO]);
+            }
+            log.read(device, 0)
+        };
+        let entries = fill(&NodeBuilder::new("ack").build());
+        assert_eq!(entries.len(), ENTRIES_PER_DEVICE);
+        assert_eq!(entries[0].sequence, 11);
         let long = NodeBuilder::new("message")
             .string_content("ö".repeat(MAX_TEXT))
             .build();
-        for _ in 0..ENTRIES_PER_DEVICE + 10 {
-            log.record(
-                DeviceAddress::UNREGISTERED,
-                Direction::ToDevice,
-                &long,
-                &[Duration::ZERO],
-            );
-        }
-        let entries = log.read(DeviceAddress::UNREGISTERED, 0);
-        assert_eq!(entries.len(), ENTRIES_PER_DEVICE);
-        assert_eq!(entries[0].sequence, 11);
+        let entries = fill(&long);
         assert!(entries[0].text.len() <= MAX_TEXT + '…'.len_utf8());
-        assert_eq!(log.read(DeviceAddress::UNREGISTERED, 505).len(), 5);
+        let bytes: usize = entries.iter().map(|entry| entry.text.len()).sum();
+        assert!(bytes <= BYTES_PER_DEVICE && !entries.is_empty());
+        let last = entries[entries.len() - 1].sequence;
+        assert_eq!(log.read(device, last - 5).len(), 5);
     }
 }

@@ -21,6 +21,7 @@ use crate::sandbox::{
 
 /// Older messages leave.
 const CAPACITY: usize = 2_000;
+const MAX_BYTES: usize = 8 << 20;
 
 /// A message as a phone saw it.
 #[derive(Debug, Clone)]
@@ -66,6 +67,7 @@ pub struct Inbox {
 struct Entries {
     messages: VecDeque<InboxMessage>,
     seen: HashSet<(Number, String)>,
+    bytes: usize,
 }
 
 impl Inbox {
@@ -74,6 +76,7 @@ impl Inbox {
         let mut entries = Entries {
             messages: VecDeque::new(),
             seen: HashSet::new(),
+            bytes: 0,
         };
         for record in records.scan::<Stored>(&format!("inbox/{number}/")) {
             let (sequence, stored) = record?;
@@ -120,9 +123,7 @@ impl Inbox {
             .back()
             .map_or(0, |message| message.sequence);
         message.sequence = last + 1;
-        if entries.messages.len() == CAPACITY
-            && let Some(oldest) = entries.messages.front()
-        {
+        for oldest in entries.messages.iter().take(entries.surplus(&message)) {
             batch.delete(self.record(oldest.sequence));
         }
         let time = message
@@ -191,12 +192,26 @@ impl Inbox {
 }
 
 impl Entries {
+    /// How many of the oldest have to leave for one that comes.
+    fn surplus(&self, coming: &InboxMessage) -> usize {
+        let mut bytes = self.bytes + coming.message.len();
+        let mut count = self.messages.len() + 1;
+        let leaving = self.messages.iter().take_while(|oldest| {
+            let leaves = count > CAPACITY || bytes > MAX_BYTES;
+            count -= 1;
+            bytes -= oldest.message.len();
+            leaves
+        });
+        leaving.count()
+    }
+
     fn push(&mut self, message: InboxMessage) {
-        if self.messages.len() == CAPACITY
-            && let Some(oldest) = self.messages.pop_front()
-        {
+        let surplus = self.surplus(&message);
+        for oldest in self.messages.drain(..surplus) {
+            self.bytes -= oldest.message.len();
             self.seen.remove(&(oldest.sender.number, oldest.id));
         }
+        self.bytes += message.message.len();
         self.seen
             .insert((message.sender.number, message.id.clone()));
         self.messages.push_back(message);
@@ -209,4 +224,39 @@ pub fn text_of(message: &Message) -> Option<String> {
         .conversation
         .clone()
         .or_else(|| message.extended_text_message.as_option()?.text.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_leave_when_it_is_full() {
+        let number = Number::PLACEHOLDER;
+        let inbox = Inbox::load(number, &Records::default()).unwrap();
+        let add = |id: usize, bytes: usize| {
+            let message = InboxMessage {
+                sequence: 0,
+                id: id.to_string(),
+                chat: number,
+                sender: number.device(0),
+                by_lid: false,
+                push_name: String::new(),
+                time: UNIX_EPOCH,
+                text: None,
+                message: Bytes::from(vec![0; bytes]),
+            };
+            let mut batch = Batch::default();
+            let staged = inbox.stage(message, &mut batch);
+            inbox.publish(staged);
+        };
+        for id in 0..CAPACITY + 3 {
+            add(id, 1);
+        }
+        assert_eq!(inbox.next(0).unwrap().sequence, 4);
+        assert!(!inbox.has(number, "2") && inbox.has(number, "3"));
+        add(CAPACITY + 3, MAX_BYTES);
+        assert_eq!(inbox.next(0).unwrap().sequence, CAPACITY as u64 + 4);
+        assert_eq!(inbox.lock().bytes, MAX_BYTES);
+    }
 }

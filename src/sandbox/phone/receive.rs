@@ -136,7 +136,6 @@ impl Phone {
         );
         // Stored before the network hears that it arrived.
         network.store.commit(&batch)?;
-        drop(mind);
         self.inbox.publish(seen);
         Ok(None)
     }
