@@ -11,6 +11,7 @@ pub mod v1 {
 pub mod sandbox_v1 {
     #![allow(missing_docs, clippy::all, rust_2018_idioms)]
     tonic::include_proto!("wagate.sandbox.v1");
+    include!(concat!(env!("OUT_DIR"), "/wagate.sandbox.v1.serde.rs"));
 }
 
 /// Every file of the contract with its comments, and the google.rpc error types, for reflection.

@@ -1,1 +1,251 @@
-//! A loopback WhatsApp network with simulated phones. Names none of the other rooms.
+//! A loopback WhatsApp network with simulated phones.
+//!
+//! It speaks the server's side of WhatsApp's wire protocol on a local port: Noise, pairing, Signal prekeys,
+//! routing, offline queues. Accounts, keys and queues live in a folder or in memory. Phones are driven by
+//! [`Sandbox`], or over gRPC by [`Sandbox::service`], which is a thin layer over it. Names none of the other rooms
+//! and never talks to the real network.
+
+mod address;
+mod control;
+mod error;
+mod faults;
+mod iq;
+mod keys;
+mod model;
+mod net;
+mod network;
+mod pairing;
+mod phone;
+mod phones;
+mod router;
+mod store;
+mod wire;
+mod wire_log;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use futures::Stream;
+use tokio::net::TcpListener;
+
+pub use address::{DeviceAddress, InvalidNumber, Lid, Number};
+pub use control::ControlService;
+pub use error::SandboxError;
+pub use faults::{ActiveRule, Direction, FaultAction, FaultMatch, FaultRule};
+pub use phone::{PhoneOptions, inbox::InboxMessage, send::SentText};
+pub use phones::{CompanionInfo, PhoneInfo};
+pub use wire::LoginFailure;
+pub use wire_log::WireEntry;
+
+use network::Network;
+use store::Store;
+
+/// How long shutdown waits for connections to say goodbye.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where a sandbox listens and keeps its state.
+#[derive(Debug, Clone)]
+pub struct SandboxConfig {
+    /// The address of the WhatsApp side; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The folder of its state; `None` keeps nothing.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// A running network, until [`Sandbox::shutdown`]. Clones drive the same one.
+#[derive(Clone)]
+pub struct Sandbox {
+    network: Arc<Network>,
+    address: SocketAddr,
+}
+
+impl Sandbox {
+    /// Restores what the data folder holds, opens the listener, switches the phones on.
+    pub async fn start(config: SandboxConfig) -> Result<Self, SandboxError> {
+        let (store, records) = Store::open(config.data_dir.as_deref())?;
+        let network = Network::restore(store, &records)?;
+        drop(records);
+        let listen = |source| SandboxError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let phones: Vec<_> = network.lock().phones.values().cloned().collect();
+        for phone in phones {
+            phone.switch_on().await;
+        }
+        let serving = net::listener::serve(listener, network.clone());
+        network.tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the sandbox's listener failed");
+            }
+        });
+        Ok(Self { network, address })
+    }
+
+    /// The address of the WhatsApp side.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where clients connect.
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}/ws/chat", self.address)
+    }
+
+    /// The public Noise key; clients that resume by IK pin it.
+    pub fn static_key(&self) -> [u8; 32] {
+        self.network.keys.static_public()
+    }
+
+    /// The public root of the certificate chain, for clients whose root can be set.
+    pub fn root_key(&self) -> [u8; 32] {
+        self.network.keys.root_public
+    }
+
+    /// A login by this number asks to pair.
+    pub fn placeholder_number(&self) -> Number {
+        Number::PLACEHOLDER
+    }
+
+    /// Creates an account and its phone.
+    pub async fn create_phone(&self, options: PhoneOptions) -> Result<PhoneInfo, SandboxError> {
+        let phone = self.network.create_phone(options).await?;
+        self.phone(phone.number)
+    }
+
+    /// One phone.
+    pub fn phone(&self, number: Number) -> Result<PhoneInfo, SandboxError> {
+        let state = self.network.lock();
+        state
+            .phone_info(number)
+            .ok_or(SandboxError::NoSuchPhone(number))
+    }
+
+    /// All phones, by number.
+    pub fn phones(&self) -> Vec<PhoneInfo> {
+        self.network.lock().phone_infos()
+    }
+
+    /// The number of a user named by number, `+number`, number JID or LID JID.
+    pub fn resolve(&self, user: &str) -> Result<Number, SandboxError> {
+        self.network.lock().resolve(user)
+    }
+
+    /// A phone scans a QR code; returns when the device is linked.
+    pub async fn scan_qr(&self, phone: Number, qr: &str) -> Result<DeviceAddress, SandboxError> {
+        self.network.scan_qr(phone, qr).await
+    }
+
+    /// A phone enters a pairing code; returns when the device is linked.
+    pub async fn enter_code(
+        &self,
+        phone: Number,
+        code: &str,
+    ) -> Result<DeviceAddress, SandboxError> {
+        self.network.enter_code(phone, code).await
+    }
+
+    /// A phone sends a text to a user; returns when the network has it.
+    pub async fn send_text(
+        &self,
+        phone: Number,
+        to: Number,
+        text: &str,
+    ) -> Result<SentText, SandboxError> {
+        self.network.find_phone(phone)?.send_text(to, text).await
+    }
+
+    /// The messages a phone has seen after a sequence number (0: all it still has), then every new one.
+    pub fn inbox(
+        &self,
+        phone: Number,
+        after: u64,
+    ) -> Result<impl Stream<Item = InboxMessage> + Send + use<>, SandboxError> {
+        Ok(self.network.find_phone(phone)?.inbox.clone().follow(after))
+    }
+
+    /// A phone unlinks one of its devices.
+    pub fn unlink_device(&self, device: DeviceAddress) -> Result<(), SandboxError> {
+        let farewell = wire::stream_error(Some(401), Some("device_removed"));
+        self.network.lock().unlink(device, Some(farewell))
+    }
+
+    /// Cuts the connection of a device, as a dead network would.
+    pub fn drop_connection(&self, device: DeviceAddress) -> Result<(), SandboxError> {
+        let mut state = self.network.lock();
+        state
+            .device(device)
+            .ok_or(SandboxError::NoSuchDevice(device))?;
+        state
+            .cut(device)
+            .then_some(())
+            .ok_or(SandboxError::NotConnected(device))
+    }
+
+    /// Refuses the next login of a device, of any device of a number, or of anybody.
+    pub fn fail_next_login(
+        &self,
+        number: Option<Number>,
+        device: Option<u16>,
+        failure: LoginFailure,
+    ) -> Result<(), SandboxError> {
+        self.network.lock().plan_failure(number, device, failure)
+    }
+
+    /// Ends the connection of a device with a stream error.
+    pub fn send_stream_error(
+        &self,
+        device: DeviceAddress,
+        code: Option<u16>,
+        conflict: Option<&str>,
+    ) -> Result<(), SandboxError> {
+        let mut state = self.network.lock();
+        state
+            .device(device)
+            .ok_or(SandboxError::NoSuchDevice(device))?;
+        let sent = state.end(device, wire::stream_error(code, conflict));
+        sent.then_some(()).ok_or(SandboxError::NotConnected(device))
+    }
+
+    /// Adds a fault rule and says its id.
+    pub fn add_fault(&self, rule: FaultRule) -> Result<u64, SandboxError> {
+        self.network.lock().faults.add(rule)
+    }
+
+    /// The fault rules.
+    pub fn faults(&self) -> Vec<ActiveRule> {
+        self.network.lock().faults.list()
+    }
+
+    /// Removes the fault rules with these ids, or all; says how many.
+    pub fn clear_faults(&self, ids: &[u64]) -> usize {
+        self.network.lock().faults.clear(ids)
+    }
+
+    /// The latest stanzas of a device after a sequence number; connections not paired yet share
+    /// [`DeviceAddress::UNREGISTERED`].
+    pub fn wire_log(&self, device: DeviceAddress, after: u64) -> Vec<WireEntry> {
+        self.network.lock().wire_log.read(device, after)
+    }
+
+    /// The gRPC service that drives this network.
+    pub fn service(&self) -> ControlService {
+        ControlService::new(self.clone())
+    }
+
+    /// Closes the listener and every connection.
+    pub async fn shutdown(&self) {
+        self.network.stop.cancel();
+        self.network.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_PATIENCE, self.network.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some connections to the sandbox did not end in time");
+        }
+    }
+}

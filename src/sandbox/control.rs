@@ -1,0 +1,435 @@
+//! The gRPC face of [`Sandbox`]: reads requests, calls the handle, writes answers. Decides nothing.
+
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt, stream::BoxStream};
+use pbjson_types::Timestamp;
+use tonic::{Request, Response, Status};
+
+use super::{
+    ActiveRule, DeviceAddress, Direction, FaultAction, FaultMatch, FaultRule, InboxMessage,
+    LoginFailure, Number, PhoneInfo, PhoneOptions, Sandbox, SandboxError, WireEntry,
+};
+use crate::proto::sandbox_v1::{
+    self as pb, fault_rule::Action, sandbox_service_server::SandboxService,
+};
+
+const MAX_PUSH_NAME: usize = 100;
+
+/// Serves `wagate.sandbox.v1.SandboxService`.
+#[derive(Clone)]
+pub struct ControlService {
+    sandbox: Sandbox,
+}
+
+impl ControlService {
+    pub(super) fn new(sandbox: Sandbox) -> Self {
+        Self { sandbox }
+    }
+}
+
+impl From<SandboxError> for Status {
+    fn from(error: SandboxError) -> Self {
+        let text = error.to_string();
+        match error {
+            SandboxError::Invalid { .. } | SandboxError::WrongCode => {
+                Status::invalid_argument(text)
+            }
+            SandboxError::NoSuchPhone(_)
+            | SandboxError::NoSuchUser(_)
+            | SandboxError::NoSuchDevice(_)
+            | SandboxError::NothingToPair { .. } => Status::not_found(text),
+            SandboxError::Exists { .. } => Status::already_exists(text),
+            SandboxError::NotConnected(_) | SandboxError::Refused(_) => {
+                Status::failed_precondition(text)
+            }
+            SandboxError::Exhausted(_) => Status::resource_exhausted(text),
+            SandboxError::TimedOut => Status::deadline_exceeded(text),
+            SandboxError::Closed => Status::unavailable(text),
+            SandboxError::Listen { .. }
+            | SandboxError::Storage(_)
+            | SandboxError::Damaged { .. }
+            | SandboxError::Crypto(_) => Status::internal(text),
+        }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl SandboxService for ControlService {
+    async fn get_network_info(
+        &self,
+        _: Request<pb::GetNetworkInfoRequest>,
+    ) -> Answer<pb::GetNetworkInfoResponse> {
+        Ok(Response::new(pb::GetNetworkInfoResponse {
+            websocket_url: self.sandbox.ws_url(),
+            noise_static_key: self.sandbox.static_key().to_vec().into(),
+            root_key: self.sandbox.root_key().to_vec().into(),
+            placeholder_number: self.sandbox.placeholder_number().to_string(),
+        }))
+    }
+
+    async fn create_phone(
+        &self,
+        request: Request<pb::CreatePhoneRequest>,
+    ) -> Answer<pb::CreatePhoneResponse> {
+        let request = request.into_inner();
+        if request.push_name.len() > MAX_PUSH_NAME {
+            return Err(SandboxError::invalid("push_name", "must have at most 100 bytes").into());
+        }
+        let options = PhoneOptions {
+            number: optional_number("number", &request.number)?,
+            push_name: request.push_name,
+            lid_addressed: request.lid_addressed,
+            dormant: request.dormant,
+        };
+        let phone = self.sandbox.create_phone(options).await?;
+        Ok(Response::new(pb::CreatePhoneResponse {
+            phone: Some(phone.into()),
+        }))
+    }
+
+    async fn list_phones(
+        &self,
+        _: Request<pb::ListPhonesRequest>,
+    ) -> Answer<pb::ListPhonesResponse> {
+        let phones = self.sandbox.phones().into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListPhonesResponse { phones }))
+    }
+
+    async fn scan_qr(&self, request: Request<pb::ScanQrRequest>) -> Answer<pb::ScanQrResponse> {
+        let request = request.into_inner();
+        let phone = number("phone", &request.phone)?;
+        let device = self.sandbox.scan_qr(phone, &request.qr).await?;
+        Ok(Response::new(pb::ScanQrResponse {
+            device: Some(device.into()),
+        }))
+    }
+
+    async fn enter_pairing_code(
+        &self,
+        request: Request<pb::EnterPairingCodeRequest>,
+    ) -> Answer<pb::EnterPairingCodeResponse> {
+        let request = request.into_inner();
+        let phone = number("phone", &request.phone)?;
+        let device = self.sandbox.enter_code(phone, &request.code).await?;
+        Ok(Response::new(pb::EnterPairingCodeResponse {
+            device: Some(device.into()),
+        }))
+    }
+
+    async fn send_text(
+        &self,
+        request: Request<pb::SendTextRequest>,
+    ) -> Answer<pb::SendTextResponse> {
+        let request = request.into_inner();
+        let phone = number("phone", &request.phone)?;
+        let to = self.sandbox.resolve(&request.to)?;
+        let sent = self.sandbox.send_text(phone, to, &request.text).await?;
+        Ok(Response::new(pb::SendTextResponse {
+            id: sent.id,
+            send_time: Some(timestamp(sent.time)),
+        }))
+    }
+
+    type StreamInboxStream = BoxStream<'static, Result<pb::StreamInboxResponse, Status>>;
+
+    async fn stream_inbox(
+        &self,
+        request: Request<pb::StreamInboxRequest>,
+    ) -> Answer<Self::StreamInboxStream> {
+        let request = request.into_inner();
+        let phone = number("phone", &request.phone)?;
+        let stop = self.sandbox.network.stop.clone();
+        let messages = self
+            .sandbox
+            .inbox(phone, request.after_sequence)?
+            .take_until(stop.cancelled_owned())
+            .map(move |message| {
+                Ok(pb::StreamInboxResponse {
+                    message: Some(inbox_message(phone, message)),
+                })
+            });
+        Ok(Response::new(messages.boxed()))
+    }
+
+    async fn unlink_device(
+        &self,
+        request: Request<pb::UnlinkDeviceRequest>,
+    ) -> Answer<pb::UnlinkDeviceResponse> {
+        let request = request.into_inner();
+        self.sandbox
+            .unlink_device(device(&request.phone, request.device)?)?;
+        Ok(Response::new(pb::UnlinkDeviceResponse {}))
+    }
+
+    async fn drop_connection(
+        &self,
+        request: Request<pb::DropConnectionRequest>,
+    ) -> Answer<pb::DropConnectionResponse> {
+        let request = request.into_inner();
+        self.sandbox
+            .drop_connection(device(&request.phone, request.device)?)?;
+        Ok(Response::new(pb::DropConnectionResponse {}))
+    }
+
+    async fn fail_next_login(
+        &self,
+        request: Request<pb::FailNextLoginRequest>,
+    ) -> Answer<pb::FailNextLoginResponse> {
+        let request = request.into_inner();
+        if !(400..600).contains(&request.reason) {
+            return Err(SandboxError::invalid("reason", "must be 400 to 599").into());
+        }
+        let failure = LoginFailure {
+            reason: code("reason", request.reason)?,
+            code: request.code,
+            expire: match request.expire {
+                Some(expire) => Some(duration("expire", expire)?.as_secs()),
+                None => None,
+            },
+        };
+        let number = optional_number("phone", &request.phone)?;
+        let device = request.device.map(device_number).transpose()?;
+        self.sandbox.fail_next_login(number, device, failure)?;
+        Ok(Response::new(pb::FailNextLoginResponse {}))
+    }
+
+    async fn send_stream_error(
+        &self,
+        request: Request<pb::SendStreamErrorRequest>,
+    ) -> Answer<pb::SendStreamErrorResponse> {
+        let request = request.into_inner();
+        let device = device(&request.phone, request.device)?;
+        let code = request.code.map(|value| code("code", value)).transpose()?;
+        let conflict = Some(request.conflict.as_str()).filter(|conflict| !conflict.is_empty());
+        self.sandbox.send_stream_error(device, code, conflict)?;
+        Ok(Response::new(pb::SendStreamErrorResponse {}))
+    }
+
+    async fn add_fault_rule(
+        &self,
+        request: Request<pb::AddFaultRuleRequest>,
+    ) -> Answer<pb::AddFaultRuleResponse> {
+        let rule = request.into_inner().rule;
+        let rule = rule.ok_or_else(|| SandboxError::invalid("rule", "is missing"))?;
+        let rule = fault_rule(rule)?;
+        let id = self.sandbox.add_fault(rule.clone())?;
+        let active = ActiveRule { id, rule, hits: 0 };
+        Ok(Response::new(pb::AddFaultRuleResponse {
+            rule: Some(active.into()),
+        }))
+    }
+
+    async fn list_fault_rules(
+        &self,
+        _: Request<pb::ListFaultRulesRequest>,
+    ) -> Answer<pb::ListFaultRulesResponse> {
+        let rules = self.sandbox.faults().into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListFaultRulesResponse { rules }))
+    }
+
+    async fn clear_fault_rules(
+        &self,
+        request: Request<pb::ClearFaultRulesRequest>,
+    ) -> Answer<pb::ClearFaultRulesResponse> {
+        let cleared = self.sandbox.clear_faults(&request.into_inner().ids);
+        Ok(Response::new(pb::ClearFaultRulesResponse {
+            cleared: saturating(cleared),
+        }))
+    }
+
+    async fn get_wire_log(
+        &self,
+        request: Request<pb::GetWireLogRequest>,
+    ) -> Answer<pb::GetWireLogResponse> {
+        let request = request.into_inner();
+        let device = device(&request.phone, request.device)?;
+        let entries = self.sandbox.wire_log(device, request.after_sequence);
+        Ok(Response::new(pb::GetWireLogResponse {
+            entries: entries.into_iter().map(Into::into).collect(),
+        }))
+    }
+}
+
+fn number(field: &'static str, text: &str) -> Result<Number, SandboxError> {
+    text.parse()
+        .map_err(|error: super::InvalidNumber| SandboxError::invalid(field, error.to_string()))
+}
+
+fn optional_number(field: &'static str, text: &str) -> Result<Option<Number>, SandboxError> {
+    (!text.is_empty()).then(|| number(field, text)).transpose()
+}
+
+fn device_number(device: u32) -> Result<u16, SandboxError> {
+    u16::try_from(device).map_err(|_| SandboxError::invalid("device", "must be at most 65535"))
+}
+
+fn device(phone: &str, device: u32) -> Result<DeviceAddress, SandboxError> {
+    Ok(number("phone", phone)?.device(device_number(device)?))
+}
+
+fn code(field: &'static str, value: u32) -> Result<u16, SandboxError> {
+    u16::try_from(value).map_err(|_| SandboxError::invalid(field, "must be at most 65535"))
+}
+
+fn duration(field: &'static str, value: pbjson_types::Duration) -> Result<Duration, SandboxError> {
+    match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
+        _ => Err(SandboxError::invalid(
+            field,
+            "must be a duration of 0 or more",
+        )),
+    }
+}
+
+fn proto_duration(duration: Duration) -> pbjson_types::Duration {
+    pbjson_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+fn saturating(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn fault_rule(rule: pb::FaultRule) -> Result<FaultRule, SandboxError> {
+    let matches = rule.r#match.unwrap_or_default();
+    let text = |text: String| (!text.is_empty()).then_some(text);
+    let direction = match matches.direction() {
+        pb::Direction::Unspecified => None,
+        pb::Direction::FromDevice => Some(Direction::FromDevice),
+        pb::Direction::ToDevice => Some(Direction::ToDevice),
+    };
+    Ok(FaultRule {
+        matches: FaultMatch {
+            direction,
+            number: optional_number("rule.match.number", &matches.number)?,
+            device: matches.device.map(device_number).transpose()?,
+            tag: text(matches.tag),
+            child: text(matches.child),
+            xmlns: text(matches.xmlns),
+        },
+        action: match rule.action {
+            Some(Action::Drop(_)) => FaultAction::Drop,
+            Some(Action::Delay(delay)) => FaultAction::Delay(duration("rule.delay", delay)?),
+            Some(Action::Duplicate(times)) => FaultAction::Duplicate(times),
+            None => {
+                return Err(SandboxError::invalid(
+                    "rule.action",
+                    "set drop, delay or duplicate",
+                ));
+            }
+        },
+        skip: rule.skip,
+        count: rule.count.filter(|count| *count > 0),
+    })
+}
+
+impl From<ActiveRule> for pb::FaultRule {
+    fn from(active: ActiveRule) -> Self {
+        let matches = active.rule.matches;
+        Self {
+            id: active.id,
+            r#match: Some(pb::FaultMatch {
+                direction: matches
+                    .direction
+                    .map_or(pb::Direction::Unspecified, Into::into)
+                    .into(),
+                tag: matches.tag.unwrap_or_default(),
+                child: matches.child.unwrap_or_default(),
+                xmlns: matches.xmlns.unwrap_or_default(),
+                number: matches
+                    .number
+                    .map(|number| number.to_string())
+                    .unwrap_or_default(),
+                device: matches.device.map(u32::from),
+            }),
+            action: Some(match active.rule.action {
+                FaultAction::Drop => Action::Drop(pb::FaultDrop {}),
+                FaultAction::Delay(delay) => Action::Delay(proto_duration(delay)),
+                FaultAction::Duplicate(times) => Action::Duplicate(times),
+            }),
+            skip: active.rule.skip,
+            count: active.rule.count,
+            hits: active.hits,
+        }
+    }
+}
+
+impl From<Direction> for pb::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::FromDevice => Self::FromDevice,
+            Direction::ToDevice => Self::ToDevice,
+        }
+    }
+}
+
+impl From<DeviceAddress> for pb::Device {
+    fn from(address: DeviceAddress) -> Self {
+        Self {
+            number: address.number.to_string(),
+            device: address.device.into(),
+        }
+    }
+}
+
+impl From<PhoneInfo> for pb::Phone {
+    fn from(phone: PhoneInfo) -> Self {
+        let companions = phone.companions.into_iter().map(|companion| pb::Companion {
+            device: companion.device.device.into(),
+            connected: companion.connected,
+            queued: saturating(companion.queued),
+        });
+        Self {
+            number: phone.number.to_string(),
+            lid: phone.lid.jid().to_string(),
+            push_name: phone.push_name,
+            lid_addressed: phone.lid_addressed,
+            dormant: phone.dormant,
+            companions: companions.collect(),
+        }
+    }
+}
+
+impl From<WireEntry> for pb::WireEntry {
+    fn from(entry: WireEntry) -> Self {
+        Self {
+            sequence: entry.sequence,
+            time: Some(timestamp(entry.time)),
+            direction: pb::Direction::from(entry.direction).into(),
+            stanza: entry.text,
+            copies: saturating(entry.copies),
+            delay: (!entry.delay.is_zero()).then(|| proto_duration(entry.delay)),
+        }
+    }
+}
+
+fn inbox_message(phone: Number, message: InboxMessage) -> pb::InboxMessage {
+    pb::InboxMessage {
+        sequence: message.sequence,
+        id: message.id,
+        chat: message.chat.to_string(),
+        sender: message.sender.number.to_string(),
+        sender_device: message.sender.device.into(),
+        from_me: message.sender.number == phone,
+        by_lid: message.by_lid,
+        push_name: message.push_name,
+        send_time: Some(timestamp(message.time)),
+        text: message.text.unwrap_or_default(),
+        message: message.message,
+    }
+}

@@ -1,0 +1,329 @@
+//! A simulated phone: device 0 of an account, with a real identity, real Signal sessions and an inbox.
+//!
+//! It is on the network like any other device: by a link, through the same routing, queue and faults. What it
+//! needs before a message (who has which devices, their bundles) it asks the network directly.
+
+pub mod inbox;
+mod receive;
+pub mod send;
+mod signal;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use wacore_binary::{Node, builder::NodeBuilder};
+use wacore_libsignal::protocol::{
+    GenericSignedPreKey as _, KeyPair, SignedPreKeyRecord, Timestamp,
+};
+
+use super::{
+    address::{DeviceAddress, Lid, Number},
+    error::SandboxError,
+    keys::{StoredKey, public_bytes, random, random_bytes},
+    model::{Account, Device},
+    network::{ConnectionId, Line, Network, Outgoing, Role},
+    pairing::adv,
+    store::{Batch, Records, base64_bytes},
+    wire,
+};
+use inbox::Inbox;
+use signal::SignalState;
+
+/// One-time prekeys per upload.
+const PREKEYS: u32 = 50;
+
+/// Sent messages kept for devices that ask for one again.
+const OUTBOX: usize = 200;
+
+const SIGNED_PREKEY_ID: u32 = 1;
+
+/// What a phone stores of itself, apart from its sessions, prekeys and messages.
+#[derive(Serialize, Deserialize)]
+struct StoredPhone {
+    identity: StoredKey,
+    registration: u32,
+    signed_prekey: StoredKey,
+    #[serde(with = "base64_bytes")]
+    signed_prekey_signature: [u8; 64],
+    #[serde(with = "base64_bytes")]
+    app_state_key_id: [u8; 6],
+    #[serde(with = "base64_bytes")]
+    app_state_key: [u8; 32],
+    created: u64,
+}
+
+/// A phone.
+pub struct Phone {
+    /// Its account.
+    pub number: Number,
+    /// The account's identity key.
+    pub identity: KeyPair,
+    /// The messages it has seen.
+    pub inbox: Arc<Inbox>,
+    stored: StoredPhone,
+    network: Weak<Network>,
+    mind: Mutex<Mind>,
+}
+
+/// What changes as a phone talks.
+struct Mind {
+    signal: SignalState,
+    outbox: VecDeque<(String, Bytes)>,
+    next_prekey: u32,
+}
+
+/// What a new phone is to be.
+#[derive(Debug, Clone, Default)]
+pub struct PhoneOptions {
+    /// Its number; a free one is chosen when not set.
+    pub number: Option<Number>,
+    /// The name it shows.
+    pub push_name: String,
+    /// Direct messages of the account go by LID instead of by number.
+    pub lid_addressed: bool,
+    /// It reads nothing and sends no delivery receipts, like a phone that is switched off.
+    pub dormant: bool,
+}
+
+impl Network {
+    /// Creates an account with its phone and switches it on.
+    pub async fn create_phone(
+        self: &Arc<Self>,
+        options: PhoneOptions,
+    ) -> Result<Arc<Phone>, SandboxError> {
+        let phone = {
+            let mut state = self.lock();
+            let (number, lid) = state.free_names(options.number)?;
+            let (account, stored) = new_account(number, lid, options)?;
+            let mut batch = Batch::default();
+            account.save(&mut batch);
+            batch.put(format!("phone/{number}"), &stored);
+            state.commit(&batch)?;
+            state.insert_account(account);
+            let phone = Arc::new(Phone::new(self, number, stored, &Records::default())?);
+            state.phones.insert(number, phone.clone());
+            phone
+        };
+        phone.clone().switch_on().await;
+        Ok(phone)
+    }
+}
+
+fn new_account(
+    number: Number,
+    lid: Lid,
+    options: PhoneOptions,
+) -> Result<(Account, StoredPhone), SandboxError> {
+    let mut random = random();
+    let identity = KeyPair::generate(&mut random);
+    let signed = KeyPair::generate(&mut random);
+    let signature = identity
+        .private_key
+        .calculate_signature(&signed.public_key.serialize(), &mut random)
+        .map_err(SandboxError::crypto)?;
+    let signature: [u8; 64] = signature[..].try_into().map_err(SandboxError::crypto)?;
+    let stored = StoredPhone {
+        identity: StoredKey::of(&identity),
+        // 14 bits and never zero, as Signal wants it.
+        registration: u32::from(rand::random::<u16>() & 0x3fff).max(1),
+        signed_prekey: StoredKey::of(&signed),
+        signed_prekey_signature: signature,
+        // Device 0, first epoch.
+        app_state_key_id: [0, 0, 0, 0, 0, 1],
+        app_state_key: random_bytes(),
+        created: wire::now(),
+    };
+    let phone = Device {
+        identity: public_bytes(&identity.public_key),
+        noise_key: Vec::new(),
+        key_index: 0,
+        device_identity: Vec::new(),
+        keys: None,
+        key_shared: true,
+    };
+    let mut account = Account {
+        number,
+        lid,
+        push_name: match options.push_name {
+            name if name.is_empty() => format!("Phone {number}"),
+            name => name,
+        },
+        lid_addressed: options.lid_addressed,
+        live: !options.dormant,
+        adv_raw_id: rand::random(),
+        next_device: 1,
+        next_key_index: 1,
+        key_index_list: Vec::new(),
+        key_index_time: wire::now(),
+        devices: [(0, phone)].into(),
+        peers: Default::default(),
+    };
+    account.key_index_list = adv::sign_key_indexes(&identity, &account)?;
+    Ok((account, stored))
+}
+
+impl Phone {
+    /// A stored phone.
+    pub fn load(
+        network: &Arc<Network>,
+        number: Number,
+        records: &Records,
+    ) -> Result<Self, SandboxError> {
+        let stored = records.get::<StoredPhone>(&format!("phone/{number}"))?;
+        let stored = stored.ok_or_else(|| {
+            SandboxError::crypto("an account is stored without the keys of its phone")
+        })?;
+        Self::new(network, number, stored, records)
+    }
+
+    fn new(
+        network: &Arc<Network>,
+        number: Number,
+        stored: StoredPhone,
+        records: &Records,
+    ) -> Result<Self, SandboxError> {
+        let identity = stored.identity.pair()?;
+        let signed = SignedPreKeyRecord::new(
+            SIGNED_PREKEY_ID.into(),
+            Timestamp::from_epoch_millis(stored.created * 1000),
+            &stored.signed_prekey.pair()?,
+            &stored.signed_prekey_signature,
+        );
+        let next_prekey = records.get(&format!("prekeys/{number}"))?.unwrap_or(1);
+        Ok(Self {
+            number,
+            inbox: Arc::new(Inbox::load(number, records)?),
+            network: Arc::downgrade(network),
+            mind: Mutex::new(Mind {
+                signal: SignalState::load(number, &identity, stored.registration, signed, records)?,
+                outbox: VecDeque::new(),
+                next_prekey,
+            }),
+            identity,
+            stored,
+        })
+    }
+
+    /// Its address on the network.
+    pub fn address(&self) -> DeviceAddress {
+        self.number.device(0)
+    }
+
+    /// Puts the phone on the network, for as long as the network runs.
+    pub async fn switch_on(self: Arc<Self>) {
+        let Some(network) = self.network.upgrade() else {
+            return;
+        };
+        let (line, outgoing) = Line::new();
+        let connection = network.lock().attach(self.address(), line.clone());
+        self.upload_prekeys_when_low(&network, connection).await;
+        network.receive(connection, self.role(), active(&network));
+        let (stop, tasks) = (network.stop.clone(), network.tasks.clone());
+        drop(network);
+        tasks.spawn(async move {
+            tokio::select! {
+                () = self.live(connection, line, outgoing) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    fn role(&self) -> Role {
+        Role::Device(self.address())
+    }
+
+    /// Handles stanzas until the end; comes back at once when it was disconnected or fell too far behind.
+    async fn live(
+        self: Arc<Self>,
+        mut connection: ConnectionId,
+        mut line: Line,
+        mut outgoing: tokio::sync::mpsc::Receiver<Outgoing>,
+    ) {
+        loop {
+            let next = tokio::select! {
+                next = outgoing.recv() => next,
+                () = line.cut.cancelled() => None,
+            };
+            let Some(network) = self.network.upgrade() else {
+                return;
+            };
+            if let Some(Outgoing::Stanza(node)) = next {
+                self.handle(&network, connection, &node).await;
+                continue;
+            }
+            // Not in a tight loop, should somebody cut it again and again.
+            tokio::task::yield_now().await;
+            (line, outgoing) = Line::new();
+            connection = network.lock().attach(self.address(), line.clone());
+            network.receive(connection, self.role(), active(&network));
+        }
+    }
+
+    async fn upload_prekeys_when_low(&self, network: &Network, connection: ConnectionId) {
+        let available = network
+            .lock()
+            .prekeys
+            .get(&self.address())
+            .map_or(0, |pool| pool.available().count());
+        if available < PREKEYS as usize / 2 {
+            self.upload_prekeys(network, connection).await;
+        }
+    }
+
+    /// New one-time prekeys, stored here before the network can hand them out.
+    async fn upload_prekeys(&self, network: &Network, connection: ConnectionId) {
+        let mut mind = self.mind.lock().await;
+        let mut batch = Batch::default();
+        let first = mind.next_prekey;
+        mind.next_prekey += PREKEYS;
+        batch.put(format!("prekeys/{}", self.number), &mind.next_prekey);
+        let keys = mind
+            .signal
+            .generate_prekeys(first..first + PREKEYS, &mut batch);
+        if let Err(error) = network.store.commit(&batch) {
+            tracing::error!(%error, "a phone cannot store its prekeys");
+            return;
+        }
+        let Ok(signed) = self.stored.signed_prekey.pair() else {
+            return;
+        };
+        let keys: Vec<(u32, [u8; 32])> = keys
+            .iter()
+            .map(|(id, key)| (*id, public_bytes(key)))
+            .collect();
+        let upload = wacore::prekeys::PreKeyUtils::build_upload_prekeys_request(
+            self.stored.registration,
+            &public_bytes(&self.identity.public_key),
+            SIGNED_PREKEY_ID,
+            &public_bytes(&signed.public_key),
+            &self.stored.signed_prekey_signature,
+            keys.iter().map(|(id, key)| (*id, key.as_slice())),
+        );
+        let request = request(network, "encrypt", upload);
+        network.receive(connection, self.role(), request);
+    }
+}
+
+fn request(network: &Network, xmlns: &str, children: Vec<Node>) -> Node {
+    NodeBuilder::new("iq")
+        .attr("to", wire::server())
+        .attr("type", "set")
+        .attr("id", network.lock().fresh_id())
+        .attr("xmlns", xmlns.to_owned())
+        .children(children)
+        .build()
+}
+
+fn active(network: &Network) -> Node {
+    request(network, "passive", vec![wire::empty("active")])
+}
+
+fn since_epoch(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+}

@@ -1,0 +1,192 @@
+//! What a phone hears: messages into its inbox, copies of what its companions sent, requests for keys and retries.
+
+use bytes::Bytes;
+use wacore_binary::{Node, builder::NodeBuilder};
+use waproto::{buffa::Message as _, whatsapp::Message};
+
+use super::{Phone, since_epoch};
+use crate::sandbox::{
+    address::{DeviceAddress, Number},
+    error::SandboxError,
+    network::{ConnectionId, Network},
+    phone::inbox::{InboxMessage, text_of},
+    store::Batch,
+    wire,
+};
+
+/// Offline stanzas asked for at once.
+const PULL: usize = 100;
+
+impl Phone {
+    /// A stanza from the network.
+    pub(super) async fn handle(&self, network: &Network, connection: ConnectionId, node: &Node) {
+        match &*node.tag {
+            "message" => self.handle_message(network, connection, node).await,
+            "receipt" => {
+                if wire::is(node, "type", "retry")
+                    && let Some(device) = sender(network, node)
+                    && self
+                        .send_again(network, connection, device, node)
+                        .await
+                        .is_none()
+                {
+                    tracing::debug!("a phone has nothing to send again");
+                }
+                self.acknowledge(network, connection, node);
+            }
+            "notification" => {
+                if wire::is(node, "type", "encrypt") {
+                    self.upload_prekeys(network, connection).await;
+                }
+                self.acknowledge(network, connection, node);
+            }
+            "ib" if node.get_optional_child("offline_preview").is_some() => {
+                self.pull(network, connection)
+            }
+            _ => {}
+        }
+        let sent: Option<usize> = wire::number(node, "offline");
+        if sent.is_some_and(|sent| sent % PULL == PULL - 1) {
+            self.pull(network, connection);
+        }
+    }
+
+    fn pull(&self, network: &Network, connection: ConnectionId) {
+        let batch = NodeBuilder::new("offline_batch")
+            .attr("count", PULL)
+            .build();
+        let pull = NodeBuilder::new("ib").children([batch]).build();
+        network.receive(connection, self.role(), pull);
+    }
+
+    async fn handle_message(&self, network: &Network, connection: ConnectionId, node: &Node) {
+        match self.read(network, node).await {
+            Ok(Some(companion)) => {
+                self.acknowledge(network, connection, node);
+                if let Err(error) = self.share_keys(companion).await {
+                    tracing::warn!(%error, "a phone did not share its keys");
+                }
+            }
+            Ok(None) => self.confirm(network, connection, node),
+            Err(error) => {
+                tracing::warn!(%error, "a phone cannot read a message");
+                self.acknowledge(network, connection, node);
+            }
+        }
+    }
+
+    /// Decrypts a message into the inbox. Answers with the device that asked for keys, if that is what it was.
+    async fn read(
+        &self,
+        network: &Network,
+        node: &Node,
+    ) -> Result<Option<DeviceAddress>, SandboxError> {
+        let malformed = || SandboxError::crypto("a message without id, sender or ciphertext");
+        let id = wire::text(node, "id").ok_or_else(malformed)?;
+        let from = wire::jid(node, "from").ok_or_else(malformed)?;
+        let device = sender(network, node).ok_or_else(malformed)?;
+        if self.inbox.has(device.number, &id) {
+            return Ok(None);
+        }
+        let enc = node.get_optional_child("enc").ok_or_else(malformed)?;
+        let kind = wire::text(enc, "type").ok_or_else(malformed)?;
+        let bytes = wire::bytes(enc).ok_or_else(malformed)?;
+        let mut mind = self.mind.lock().await;
+        let mut batch = Batch::default();
+        let message = mind
+            .signal
+            .decrypt(device, &kind, bytes, &mut batch)
+            .await?;
+        let own = device.number == self.number;
+        let asks_for_keys = own
+            && message
+                .protocol_message
+                .as_option()
+                .is_some_and(|protocol| protocol.app_state_sync_key_request.as_option().is_some());
+        let peer = wire::is(node, "category", "peer");
+        if asks_for_keys || peer {
+            network.store.commit(&batch)?;
+            return Ok(asks_for_keys.then_some(device));
+        }
+        let chat = if own {
+            recipient(network, node, &message)
+        } else {
+            Some(device.number)
+        };
+        let message = match message.device_sent_message.into_option() {
+            Some(copy) if own => copy.message.into_option().unwrap_or_default(),
+            copy => Message {
+                device_sent_message: copy.into(),
+                ..message
+            },
+        };
+        let seen = self.inbox.stage(
+            InboxMessage {
+                sequence: 0,
+                id,
+                chat: chat.unwrap_or(self.number),
+                sender: device,
+                by_lid: from.is_lid(),
+                push_name: wire::text(node, "notify").unwrap_or_default(),
+                time: since_epoch(wire::number(node, "t").unwrap_or_else(wire::now)),
+                text: text_of(&message),
+                message: Bytes::from(message.encode_to_vec()),
+            },
+            &mut batch,
+        );
+        // Stored before the network hears that it arrived.
+        network.store.commit(&batch)?;
+        self.inbox.publish(seen);
+        Ok(None)
+    }
+
+    /// A switched-on phone says that a message arrived; a dormant one only takes it off the network's hands.
+    fn confirm(&self, network: &Network, connection: ConnectionId, node: &Node) {
+        let from_other = sender(network, node).is_some_and(|device| device.number != self.number);
+        let live = network
+            .lock()
+            .accounts
+            .get(&self.number)
+            .is_some_and(|account| account.live);
+        match (wire::text(node, "id"), wire::jid(node, "from")) {
+            (Some(id), Some(from)) if live && from_other => {
+                let receipt = NodeBuilder::new("receipt")
+                    .attr("to", from)
+                    .attr("id", id)
+                    .build();
+                network.receive(connection, self.role(), receipt);
+            }
+            _ => self.acknowledge(network, connection, node),
+        }
+    }
+
+    fn acknowledge(&self, network: &Network, connection: ConnectionId, node: &Node) {
+        if let (Some(id), Some(from)) = (wire::text(node, "id"), wire::jid(node, "from")) {
+            let ack = NodeBuilder::new("ack")
+                .attr("class", node.tag.as_ref())
+                .attr("id", id)
+                .attr("to", from)
+                .build();
+            network.receive(connection, self.role(), ack);
+        }
+    }
+}
+
+/// The device a stanza comes from.
+fn sender(network: &Network, node: &Node) -> Option<DeviceAddress> {
+    let from = wire::jid(node, "from")?;
+    let state = network.lock();
+    let (account, _) = state.account_of(&from)?;
+    Some(account.number.device(from.device))
+}
+
+/// The other side of a chat in which an own companion wrote.
+fn recipient(network: &Network, node: &Node, message: &Message) -> Option<Number> {
+    let named = message
+        .device_sent_message
+        .as_option()
+        .and_then(|copy| copy.destination_jid.as_deref()?.parse().ok());
+    let chat = named.or_else(|| wire::jid(node, "recipient"))?;
+    let state = network.lock();
+    Some(state.account_of(&chat)?.0.number)
+}

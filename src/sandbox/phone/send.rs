@@ -1,0 +1,347 @@
+//! What a phone says: texts, copies of them for its own companions, the app-state keys, and a message once more
+//! for a device that could not read it.
+
+use bytes::Bytes;
+use wacore_binary::{Jid, Node, builder::NodeBuilder};
+use waproto::{
+    buffa::{Message as _, MessageField},
+    whatsapp::{Message, message},
+};
+
+use super::{Mind, OUTBOX, Phone, since_epoch};
+use crate::sandbox::{
+    address::{DeviceAddress, Namespace, Number},
+    error::SandboxError,
+    iq::encrypt::Bundle,
+    keys::random_bytes,
+    model::DeviceKeys,
+    network::{ConnectionId, Network, State},
+    phone::inbox::{InboxMessage, text_of},
+    store::Batch,
+    wire,
+};
+
+/// Longest text WhatsApp takes.
+const MAX_TEXT: usize = 65_536;
+
+/// A text on its way.
+#[derive(Debug, Clone)]
+pub struct SentText {
+    /// The WhatsApp message id.
+    pub id: String,
+    /// When it was sent.
+    pub time: std::time::SystemTime,
+}
+
+/// Where a message goes and under which names.
+struct Route {
+    chat: Jid,
+    devices: Vec<(DeviceAddress, Jid)>,
+    push_name: String,
+}
+
+impl Phone {
+    /// Sends a text to every device of a user and to the account's own companions.
+    pub async fn send_text(&self, to: Number, text: &str) -> Result<SentText, SandboxError> {
+        if text.is_empty() || text.len() > MAX_TEXT {
+            return Err(SandboxError::invalid("text", "must have 1 to 65536 bytes"));
+        }
+        let message = Message {
+            conversation: Some(text.to_owned()),
+            ..Default::default()
+        };
+        self.send(to, message).await
+    }
+
+    async fn send(&self, to: Number, message: Message) -> Result<SentText, SandboxError> {
+        let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
+        let mut mind = self.mind.lock().await;
+        let (route, connection) = {
+            let state = network.lock();
+            let link = state.links.get(&self.address());
+            let connection = link.map(|link| link.connection);
+            (
+                self.route(&state, to)?,
+                connection.ok_or(SandboxError::NotConnected(self.address()))?,
+            )
+        };
+        let id = message_id();
+        let time = wire::now();
+        let copy = Message {
+            device_sent_message: MessageField::some(message::DeviceSentMessage {
+                destination_jid: Some(route.chat.to_string()),
+                message: MessageField::some(message.clone()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut batch = Batch::default();
+        let mut participants = Vec::new();
+        for (device, jid) in &route.devices {
+            let own = device.number == self.number && to != self.number;
+            let body = if own { &copy } else { &message };
+            if let Some(enc) = self
+                .seal(&network, &mut mind, *device, body, &mut batch)
+                .await
+            {
+                participants.push(
+                    NodeBuilder::new("to")
+                        .attr("jid", jid)
+                        .children([enc])
+                        .build(),
+                );
+            }
+        }
+        let encoded = Bytes::from(message.encode_to_vec());
+        let seen = self.inbox.stage(
+            InboxMessage {
+                sequence: 0,
+                id: id.clone(),
+                chat: to,
+                sender: self.address(),
+                by_lid: route.chat.is_lid(),
+                push_name: route.push_name,
+                time: since_epoch(time),
+                text: text_of(&message),
+                message: encoded.clone(),
+            },
+            &mut batch,
+        );
+        // A ratchet that has moved must be stored before what it encrypted can be seen.
+        network.store.commit(&batch)?;
+        self.inbox.publish(seen);
+        mind.remember(id.clone(), encoded);
+        let stanza = NodeBuilder::new("message")
+            .attr("to", route.chat)
+            .attr("id", id.as_str())
+            .attr("type", "text")
+            .children([NodeBuilder::new("participants")
+                .children(participants)
+                .build()])
+            .build();
+        network.receive(connection, self.role(), stanza);
+        Ok(SentText {
+            id,
+            time: since_epoch(time),
+        })
+    }
+
+    fn route(&self, state: &State, to: Number) -> Result<Route, SandboxError> {
+        let own = state.accounts.get(&self.number);
+        let own = own.ok_or(SandboxError::NoSuchPhone(self.number))?;
+        let peer = state.accounts.get(&to);
+        let peer = peer.ok_or_else(|| SandboxError::NoSuchUser(to.to_string()))?;
+        let namespace = own.namespace();
+        let mut devices: Vec<(DeviceAddress, Jid)> = Vec::new();
+        for account in [peer, own] {
+            for address in account.addresses() {
+                let known = devices.iter().any(|(device, _)| *device == address);
+                if address != self.address() && !known {
+                    devices.push((address, account.device_jid(namespace, address.device)));
+                }
+            }
+        }
+        Ok(Route {
+            chat: peer.jid(namespace),
+            devices,
+            push_name: own.push_name.clone(),
+        })
+    }
+
+    /// The ciphertext for a device; none for one that has no keys yet or cannot be encrypted to.
+    async fn seal(
+        &self,
+        network: &Network,
+        mind: &mut Mind,
+        device: DeviceAddress,
+        message: &Message,
+        batch: &mut Batch,
+    ) -> Option<Node> {
+        if !mind.signal.has_session(device) {
+            let bundle = network.lock().take_bundle(device)?;
+            mind.signal
+                .start_session(device, &bundle)
+                .await
+                .inspect_err(|error| tracing::warn!(%error, "a phone cannot start a session"))
+                .ok()?;
+        }
+        let sealed = mind
+            .signal
+            .encrypt(device, message, batch)
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "a phone cannot encrypt"))
+            .ok()?;
+        let enc = NodeBuilder::new("enc")
+            .attr("v", "2")
+            .attr("type", sealed.kind)
+            .bytes(sealed.bytes)
+            .build();
+        Some(enc)
+    }
+
+    /// Sends a companion the keys of the account's app state. By LID, so that the companion's session with its own
+    /// phone is a LID session from the start.
+    pub async fn share_keys(&self, companion: DeviceAddress) -> Result<(), SandboxError> {
+        let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
+        let mut mind = self.mind.lock().await;
+        let (connection, jid, raw_id) = {
+            let state = network.lock();
+            let account = state.accounts.get(&self.number);
+            let account = account.ok_or(SandboxError::NoSuchPhone(self.number))?;
+            let link = state.links.get(&self.address());
+            let link = link.ok_or(SandboxError::NotConnected(self.address()))?;
+            (
+                link.connection,
+                account.device_jid(Namespace::Lid, companion.device),
+                account.adv_raw_id,
+            )
+        };
+        let key = message::AppStateSyncKey {
+            key_id: MessageField::some(message::AppStateSyncKeyId {
+                key_id: Some(self.stored.app_state_key_id.to_vec()),
+            }),
+            key_data: MessageField::some(message::AppStateSyncKeyData {
+                key_data: Some(self.stored.app_state_key.to_vec()),
+                fingerprint: MessageField::some(message::AppStateSyncKeyFingerprint {
+                    raw_id: Some(raw_id),
+                    current_index: Some(0),
+                    device_indexes: vec![0],
+                }),
+                timestamp: i64::try_from(self.stored.created).ok(),
+            }),
+        };
+        let share = Message {
+            protocol_message: MessageField::some(message::ProtocolMessage {
+                r#type: Some(message::protocol_message::Type::APP_STATE_SYNC_KEY_SHARE),
+                app_state_sync_key_share: MessageField::some(message::AppStateSyncKeyShare {
+                    keys: vec![key],
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut batch = Batch::default();
+        let enc = self
+            .seal(&network, &mut mind, companion, &share, &mut batch)
+            .await;
+        let enc = enc.ok_or(SandboxError::NoSuchDevice(companion))?;
+        network.store.commit(&batch)?;
+        let id = message_id();
+        mind.remember(id.clone(), share.encode_to_vec().into());
+        let stanza = NodeBuilder::new("message")
+            .attr("to", jid)
+            .attr("id", id)
+            .attr("type", "text")
+            .attr("category", "peer")
+            .attr("push_priority", "high")
+            .children([
+                enc,
+                NodeBuilder::new("meta").attr("appdata", "default").build(),
+            ])
+            .build();
+        network.receive(connection, self.role(), stanza);
+        Ok(())
+    }
+
+    /// Encrypts a sent message anew for a device that could not read it.
+    pub(super) async fn send_again(
+        &self,
+        network: &Network,
+        connection: ConnectionId,
+        device: DeviceAddress,
+        receipt: &Node,
+    ) -> Option<()> {
+        let id = wire::text(receipt, "id")?;
+        let to = wire::jid(receipt, "from")?;
+        let count: u32 = wire::number(receipt.get_optional_child("retry")?, "count").unwrap_or(1);
+        let mut mind = self.mind.lock().await;
+        let (_, encoded) = mind.outbox.iter().find(|(sent, _)| *sent == id)?;
+        let message = Message::decode_from_slice(encoded).ok()?;
+        let mut batch = Batch::default();
+        mind.signal.end_session(device, &mut batch);
+        if let Some(bundle) = enclosed_bundle(receipt) {
+            mind.signal.start_session(device, &bundle).await.ok()?;
+        }
+        let mut enc = self
+            .seal(network, &mut mind, device, &message, &mut batch)
+            .await?;
+        enc.attrs.insert("count", count);
+        network.store.commit(&batch).ok()?;
+        let stanza = NodeBuilder::new("message")
+            .attr("to", to)
+            .attr("id", id)
+            .attr("type", "text")
+            .children([enc])
+            .build();
+        network.receive(connection, self.role(), stanza);
+        Some(())
+    }
+}
+
+impl Mind {
+    fn remember(&mut self, id: String, message: Bytes) {
+        if self.outbox.len() == OUTBOX {
+            self.outbox.pop_front();
+        }
+        self.outbox.push_back((id, message));
+    }
+}
+
+/// The keys a device puts into its request, so that nobody has to ask the server.
+fn enclosed_bundle(receipt: &Node) -> Option<Bundle> {
+    let keys = receipt.get_optional_child("keys")?;
+    let signed = keys.get_optional_child("skey")?;
+    let one_time = keys
+        .get_optional_child("key")
+        .and_then(|key| Some((wire::child_be(key, "id")?, wire::child_array(key, "value")?)));
+    Some(Bundle {
+        identity: wire::child_array(keys, "identity")?,
+        keys: DeviceKeys {
+            registration: wire::child_be(receipt, "registration")?,
+            signed_id: wire::child_be(signed, "id")?,
+            signed_public: wire::child_array(signed, "value")?,
+            signature: wire::child_array(signed, "signature")?,
+        },
+        one_time,
+        device_identity: Vec::new(),
+    })
+}
+
+/// An id as phones make them.
+fn message_id() -> String {
+    hex::encode_upper(random_bytes::<16>())
+}
+
+impl State {
+    /// Has the phone send its keys to a companion that has uploaded prekeys and has not got them.
+    pub(in crate::sandbox) fn share_keys_when_due(&mut self, companion: DeviceAddress) {
+        let due = self
+            .device(companion)
+            .is_some_and(|device| !device.key_shared && device.keys.is_some());
+        let Some(phone) = self.phones.get(&companion.number).cloned().filter(|_| due) else {
+            return;
+        };
+        self.mark_shared(companion, true);
+        let network = self.network.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = phone.share_keys(companion).await {
+                tracing::warn!(%error, "a phone did not share its keys");
+                if let Some(network) = network.upgrade() {
+                    network.lock().mark_shared(companion, false);
+                }
+            }
+        });
+    }
+
+    fn mark_shared(&mut self, companion: DeviceAddress, shared: bool) {
+        let Some(account) = self.accounts.get_mut(&companion.number) else {
+            return;
+        };
+        if let Some(device) = account.devices.get_mut(&companion.device) {
+            device.key_shared = shared;
+            let mut batch = Batch::default();
+            account.save(&mut batch);
+            let _ = self.commit(&batch);
+        }
+    }
+}

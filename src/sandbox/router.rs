@@ -1,0 +1,534 @@
+//! Routing: a message to every device it names, receipts back to its author, and the queue of each device.
+//!
+//! A stanza for a device is stored before its sender gets the ack, sent when the device is there, and leaves the
+//! queue only by the device's receipt or ack. Never decrypts anything.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wacore_binary::{Jid, Node, NodeContent, OwnedNodeRef, builder::NodeBuilder};
+
+use super::{
+    address::{DeviceAddress, Namespace, Number},
+    error::SandboxError,
+    model::Account,
+    network::State,
+    store::{Batch, Records, base64_bytes},
+    wire::{self, WireError},
+};
+
+/// Stanzas kept for a device that does not come; then its peers' messages to it are refused.
+const MAX_QUEUE: usize = 20_000;
+const MAX_QUEUE_BYTES: usize = 64 << 20;
+
+/// Sent unasked when a device comes back; the rest it pulls in batches.
+const PRIMER: usize = 5;
+const MAX_BATCH: usize = 200;
+
+/// A device that never pulls gets the rest anyway after this.
+const PULL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How far a connected device is with its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has not said `active` yet.
+    Waiting,
+    /// It is getting what waited.
+    Draining {
+        /// The last queue position sent.
+        after: u64,
+        /// How many were sent.
+        sent: usize,
+        /// It has asked for a batch.
+        pulled: bool,
+    },
+    /// It gets everything at once.
+    Live,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(with = "base64_bytes")]
+    stanza: Vec<u8>,
+}
+
+/// What waits for a device, in order.
+#[derive(Default)]
+pub struct Queue {
+    entries: BTreeMap<u64, Waiting>,
+    bytes: usize,
+    last: u64,
+}
+
+struct Waiting {
+    node: Node,
+    size: usize,
+}
+
+impl Queue {
+    /// The stored queue of a device.
+    pub fn load(records: &Records, device: DeviceAddress) -> Result<Self, SandboxError> {
+        let mut queue = Self::default();
+        for record in records.scan::<Stored>(&format!("queue/{device}/")) {
+            let (position, stored) = record?;
+            let size = stored.stanza.len();
+            let Ok(position) = u64::from_str_radix(position, 16) else {
+                continue;
+            };
+            if let Some(node) = decode(stored.stanza) {
+                queue.insert(position, Waiting { node, size });
+            }
+        }
+        Ok(queue)
+    }
+
+    /// How many stanzas wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_QUEUE || self.bytes >= MAX_QUEUE_BYTES
+    }
+
+    fn insert(&mut self, position: u64, waiting: Waiting) {
+        self.last = self.last.max(position);
+        self.bytes += waiting.size;
+        self.entries.insert(position, waiting);
+    }
+
+    fn remove(&mut self, position: u64) {
+        if let Some(waiting) = self.entries.remove(&position) {
+            self.bytes -= waiting.size;
+        }
+    }
+
+    fn append(&mut self, device: DeviceAddress, node: Node, batch: &mut Batch) {
+        let Ok(stanza) = wacore_binary::marshal(&node) else {
+            tracing::error!("a routed stanza does not encode");
+            return;
+        };
+        let (position, size) = (self.last + 1, stanza.len());
+        batch.put(record(device, position), &Stored { stanza });
+        self.insert(position, Waiting { node, size });
+    }
+
+    /// The positions of a stanza, oldest first; those from `sender` if any are, else all with the id.
+    fn find(&self, tag: &str, id: &str, is_sender: impl Fn(&Node) -> bool) -> Vec<u64> {
+        let named: Vec<(&u64, &Node)> = self
+            .entries
+            .iter()
+            .map(|(position, waiting)| (position, &waiting.node))
+            .filter(|(_, node)| node.tag == tag && wire::is(node, "id", id))
+            .collect();
+        let exact: Vec<u64> = named
+            .iter()
+            .filter(|(_, node)| is_sender(node))
+            .map(|(position, _)| **position)
+            .collect();
+        if exact.is_empty() {
+            named.iter().map(|(position, _)| **position).collect()
+        } else {
+            exact
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self, device: DeviceAddress, batch: &mut Batch) {
+        for position in std::mem::take(self).entries.into_keys() {
+            batch.delete(record(device, position));
+        }
+    }
+}
+
+fn record(device: DeviceAddress, position: u64) -> String {
+    format!("queue/{device}/{position:016x}")
+}
+
+fn decode(stanza: Vec<u8>) -> Option<Node> {
+    let plain = wacore_binary::util::unpack_bytes(stanza.as_slice().into()).ok()?;
+    Some(OwnedNodeRef::new(plain).ok()?.to_owned_node())
+}
+
+/// Attributes of a message that its recipients see as they were sent.
+const COPIED: [&str; 5] = [
+    "type",
+    "edit",
+    "category",
+    "push_priority",
+    "addressing_mode",
+];
+
+impl State {
+    /// Stores stanzas for their devices and sends them to those that are there.
+    pub(super) fn enqueue(
+        &mut self,
+        deliveries: Vec<(DeviceAddress, Node)>,
+        mut batch: Batch,
+    ) -> Result<(), WireError> {
+        let full = |(address, _): &(DeviceAddress, Node)| {
+            self.queues.get(address).is_some_and(Queue::is_full)
+        };
+        if deliveries.iter().any(full) {
+            return Err(WireError::UNAVAILABLE);
+        }
+        for (address, node) in &deliveries {
+            self.queues
+                .entry(*address)
+                .or_default()
+                .append(*address, node.clone(), &mut batch);
+        }
+        self.commit(&batch).map_err(|_| WireError::INTERNAL)?;
+        for (address, node) in deliveries {
+            if self
+                .links
+                .get(&address)
+                .is_some_and(|link| link.phase == Phase::Live)
+            {
+                self.push(address, node);
+            }
+        }
+        Ok(())
+    }
+
+    /// `<message>` from a device.
+    pub(super) fn handle_message(&mut self, from: DeviceAddress, node: &Node) {
+        let (Some(id), Some(to)) = (wire::text(node, "id"), wire::jid(node, "to")) else {
+            return;
+        };
+        let outcome = self
+            .fan_out(from, &id, &to, node)
+            .and_then(|(deliveries, batch)| self.enqueue(deliveries, batch));
+        let mut ack = NodeBuilder::new("ack")
+            .attr("class", "message")
+            .attr("id", id)
+            .attr("from", to)
+            .attr("t", wire::now());
+        if let Err(error) = outcome {
+            ack = ack.attr("error", error.0);
+        }
+        self.push(from, ack.build());
+    }
+
+    fn fan_out(
+        &mut self,
+        from: DeviceAddress,
+        id: &str,
+        to: &Jid,
+        node: &Node,
+    ) -> Result<(Vec<(DeviceAddress, Node)>, Batch), WireError> {
+        let sender = self
+            .accounts
+            .get(&from.number)
+            .ok_or(WireError::FORBIDDEN)?;
+        let (recipient, chat_namespace) = self.account_of(to).ok_or(WireError::NOT_FOUND)?;
+        let chat = recipient.jid(chat_namespace);
+        let mut envelope = NodeBuilder::new("message")
+            .attr("id", id)
+            .attr("t", wire::now());
+        for key in COPIED {
+            if let Some(value) = node.attrs.get(key) {
+                envelope = envelope.attr(key, value.clone());
+            }
+        }
+        let envelope = envelope.attr("notify", sender.push_name.as_str()).build();
+        let extras: Vec<Node> = node
+            .children()
+            .unwrap_or_default()
+            .iter()
+            .filter(|child| !matches!(&*child.tag, "participants" | "enc" | "tctoken" | "cstoken"))
+            .cloned()
+            .collect();
+
+        let mut deliveries = Vec::new();
+        for (jid, enc) in ciphertexts(to, node) {
+            let (account, namespace) = self.account_of(&jid).ok_or(WireError::BAD_REQUEST)?;
+            let own = account.number == sender.number;
+            if !own && account.number != recipient.number {
+                return Err(WireError::BAD_REQUEST);
+            }
+            let address = account.number.device(jid.device);
+            if address == from || !account.devices.contains_key(&jid.device) {
+                continue;
+            }
+            let mut copy = envelope.clone();
+            copy.attrs
+                .insert("from", sender.device_jid(namespace, from.device));
+            if !own {
+                let (key, other) = other_name(sender, namespace);
+                copy.attrs.insert(key, other);
+            } else if recipient.number != sender.number {
+                copy.attrs.insert("recipient", &chat);
+                if chat_namespace == Namespace::Lid {
+                    copy.attrs
+                        .insert("peer_recipient_pn", recipient.number.jid());
+                }
+            }
+            let content = std::iter::once(enc.clone())
+                .chain(extras.iter().cloned())
+                .collect();
+            copy.content = Some(NodeContent::Nodes(content));
+            deliveries.push((address, copy));
+        }
+        let (one, other) = (sender.number, recipient.number);
+        let mut batch = Batch::default();
+        self.acquaint(one, other, &mut batch);
+        self.acquaint(other, one, &mut batch);
+        Ok((deliveries, batch))
+    }
+
+    fn acquaint(&mut self, number: Number, peer: Number, batch: &mut Batch) {
+        if number != peer
+            && let Some(account) = self.accounts.get_mut(&number)
+            && account.peers.insert(peer)
+        {
+            account.save(batch);
+        }
+    }
+
+    /// `<receipt>` from a device: takes its messages out of the queue and goes on to who should know.
+    pub(super) fn handle_receipt(&mut self, from: DeviceAddress, node: &Node) {
+        let (Some(id), Some(to)) = (wire::text(node, "id"), wire::jid(node, "to")) else {
+            return;
+        };
+        let kind = wire::text(node, "type").unwrap_or_default();
+        let mut batch = Batch::default();
+        let retry = matches!(kind.as_str(), "retry" | "enc_rekey_retry");
+        if !retry {
+            let more = node
+                .get_optional_child("list")
+                .into_iter()
+                .flat_map(|list| list.get_children_by_tag("item"))
+                .filter_map(|item| wire::text(item, "id"));
+            for id in std::iter::once(id.clone()).chain(more) {
+                self.dequeue(from, "message", &id, &to, usize::MAX, &mut batch);
+            }
+        }
+        let deliveries = self.receipt_deliveries(from, &to, &kind, retry, node);
+        if let Err(error) = self.enqueue(deliveries, batch) {
+            tracing::warn!(error.code = error.0, "a receipt was not routed");
+            return;
+        }
+        let mut ack = NodeBuilder::new("ack")
+            .attr("class", "receipt")
+            .attr("id", id)
+            .attr("from", to)
+            .attr("t", wire::now());
+        if !kind.is_empty() {
+            ack = ack.attr("type", kind);
+        }
+        if let Some(participant) = wire::jid(node, "participant") {
+            ack = ack.attr("participant", participant);
+        }
+        self.push(from, ack.build());
+    }
+
+    fn receipt_deliveries(
+        &self,
+        from: DeviceAddress,
+        to: &Jid,
+        kind: &str,
+        retry: bool,
+        node: &Node,
+    ) -> Vec<(DeviceAddress, Node)> {
+        let (Some(reader), Some((author, namespace))) =
+            (self.accounts.get(&from.number), self.account_of(to))
+        else {
+            return Vec::new();
+        };
+        let own_business = matches!(kind, "read-self" | "played-self" | "sender");
+        let targets: Vec<DeviceAddress> = if retry || matches!(kind, "peer_msg" | "hist_sync") {
+            vec![author.number.device(to.device)]
+        } else if own_business {
+            reader.addresses().collect()
+        } else {
+            author.addresses().collect()
+        };
+        let mut receipt = node.clone();
+        receipt.attrs.0.retain(|(key, _)| key != "to");
+        receipt.attrs.insert("t", wire::now());
+        receipt
+            .attrs
+            .insert("from", reader.device_jid(namespace, from.device));
+        for key in ["participant", "recipient"] {
+            // Some clients write JIDs as text; others take nothing but JIDs.
+            if let Some(jid) = wire::jid(node, key) {
+                receipt.attrs.insert(key, jid);
+            }
+        }
+        if own_business {
+            receipt.attrs.insert("recipient", author.jid(namespace));
+        }
+        targets
+            .into_iter()
+            .filter(|target| *target != from && self.device(*target).is_some())
+            .map(|target| (target, receipt.clone()))
+            .collect()
+    }
+
+    /// `<ack>` from a device: what it names has arrived, even if the device could make nothing of it.
+    pub(super) fn handle_ack(&mut self, from: DeviceAddress, node: &Node) {
+        let (Some(id), Some(class)) = (wire::text(node, "id"), wire::text(node, "class")) else {
+            return;
+        };
+        if let Some(error) = wire::text(node, "error") {
+            tracing::debug!(error, class, "a device refused a stanza");
+        }
+        let to = wire::jid(node, "to").unwrap_or_else(wire::server);
+        let mut batch = Batch::default();
+        // A retry may have queued the same id again behind the one this ack is for.
+        self.dequeue(from, &class, &id, &to, 1, &mut batch);
+        let _ = self.commit(&batch);
+    }
+
+    fn dequeue(
+        &mut self,
+        device: DeviceAddress,
+        tag: &str,
+        id: &str,
+        sender: &Jid,
+        most: usize,
+        batch: &mut Batch,
+    ) {
+        let sender = self.account_of(sender).map(|(account, _)| account.number);
+        let Some(queue) = self.queues.get(&device) else {
+            return;
+        };
+        let found = queue.find(tag, id, |node| {
+            let from = wire::jid(node, "from")
+                .and_then(|jid| self.account_of(&jid).map(|(account, _)| account.number));
+            sender.is_some() && from == sender
+        });
+        if let Some(queue) = self.queues.get_mut(&device) {
+            for position in found.into_iter().take(most) {
+                queue.remove(position);
+                batch.delete(record(device, position));
+            }
+        }
+    }
+
+    /// `<ib>` from a device: pulls of the offline queue.
+    pub(super) fn handle_ib(&mut self, from: DeviceAddress, node: &Node) {
+        if let Some(pull) = node.get_optional_child("offline_batch") {
+            let count = wire::number(pull, "count").unwrap_or(MAX_BATCH);
+            if let Some(link) = self.links.get_mut(&from)
+                && let Phase::Draining { pulled, .. } = &mut link.phase
+            {
+                *pulled = true;
+                self.drain(from, count.min(MAX_BATCH));
+            }
+        }
+    }
+
+    /// The device is ready for what waited.
+    pub(super) fn activate(&mut self, address: DeviceAddress) {
+        let Some(link) = self.links.get_mut(&address) else {
+            return;
+        };
+        if link.phase != Phase::Waiting {
+            return;
+        }
+        link.phase = Phase::Draining {
+            after: 0,
+            sent: 0,
+            pulled: false,
+        };
+        let connection = link.connection;
+        let queue = self.queues.entry(address).or_default();
+        let waiting = queue.len();
+        if waiting > 0 {
+            let count = |tag: &str| {
+                queue
+                    .entries
+                    .values()
+                    .filter(|waiting| waiting.node.tag == tag)
+                    .count()
+            };
+            let preview = NodeBuilder::new("offline_preview")
+                .attr("count", waiting)
+                .attr("message", count("message"))
+                .attr("notification", count("notification"))
+                .attr("receipt", count("receipt"))
+                .attr("call", "0")
+                .build();
+            self.push(address, wire::ib(preview));
+        }
+        self.drain(address, PRIMER);
+        if waiting > PRIMER {
+            let network = self.network.clone();
+            self.later(PULL_PATIENCE, move || {
+                if let Some(network) = network.upgrade() {
+                    network.lock().drain_impatiently(address, connection);
+                }
+            });
+        }
+    }
+
+    fn drain_impatiently(
+        &mut self,
+        address: DeviceAddress,
+        connection: super::network::ConnectionId,
+    ) {
+        let waits = self.links.get(&address).is_some_and(|link| {
+            link.connection == connection
+                && matches!(link.phase, Phase::Draining { pulled: false, .. })
+        });
+        if waits {
+            self.drain(address, usize::MAX);
+        }
+    }
+
+    /// Sends the next of what waited; after the last, the end marker.
+    fn drain(&mut self, address: DeviceAddress, count: usize) {
+        let (Some(link), Some(queue)) = (self.links.get_mut(&address), self.queues.get(&address))
+        else {
+            return;
+        };
+        let Phase::Draining { after, sent, .. } = &mut link.phase else {
+            return;
+        };
+        let next: Vec<Node> = queue
+            .entries
+            .range(*after + 1..)
+            .take(count)
+            .map(|(position, waiting)| {
+                let mut node = waiting.node.clone();
+                node.attrs.insert("offline", *sent);
+                (*after, *sent) = (*position, *sent + 1);
+                node
+            })
+            .collect();
+        let finished = queue.entries.range(*after + 1..).next().is_none();
+        let total = *sent;
+        if finished {
+            link.phase = Phase::Live;
+        }
+        for node in next {
+            self.push(address, node);
+        }
+        if finished {
+            let marker = NodeBuilder::new("offline").attr("count", total).build();
+            self.push(address, wire::ib(marker));
+        }
+    }
+}
+
+/// Each ciphertext of a message with the device it is for.
+fn ciphertexts<'n>(to: &Jid, node: &'n Node) -> Vec<(Jid, &'n Node)> {
+    if let Some(enc) = node.get_optional_child("enc") {
+        return vec![(to.clone(), enc)];
+    }
+    node.get_optional_child("participants")
+        .into_iter()
+        .flat_map(|participants| participants.get_children_by_tag("to"))
+        .filter_map(|item| Some((wire::jid(item, "jid")?, item.get_optional_child("enc")?)))
+        .collect()
+}
+
+/// The name of the sender in the other namespace, and the attribute it travels in.
+fn other_name(sender: &Account, namespace: Namespace) -> (&'static str, Jid) {
+    match namespace {
+        Namespace::Number => ("sender_lid", sender.lid.jid()),
+        Namespace::Lid => ("sender_pn", sender.number.jid()),
+    }
+}

@@ -1,0 +1,128 @@
+//! What went over the wire, decoded, per device: a bounded ring of the latest stanzas.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, SystemTime},
+};
+
+use wacore::xml::DisplayableNode;
+use wacore_binary::Node;
+
+use super::{address::DeviceAddress, faults::Direction};
+
+const ENTRIES_PER_DEVICE: usize = 500;
+const MAX_DEVICES: usize = 1024;
+const BYTES_PER_DEVICE: usize = 512 << 10;
+const MAX_TEXT: usize = 8 << 10;
+
+/// One stanza that went by.
+#[derive(Debug, Clone)]
+pub struct WireEntry {
+    /// Counts up over the whole network.
+    pub sequence: u64,
+    /// When.
+    pub time: SystemTime,
+    /// Which way.
+    pub direction: Direction,
+    /// The stanza as XML; long ones are cut.
+    pub text: String,
+    /// How many copies arrived; 0 was dropped by a fault rule.
+    pub copies: usize,
+    /// By how much a fault rule delayed it.
+    pub delay: Duration,
+}
+
+#[derive(Default)]
+struct Ring {
+    entries: VecDeque<WireEntry>,
+    bytes: usize,
+}
+
+/// The rings.
+#[derive(Default)]
+pub struct WireLog {
+    rings: HashMap<DeviceAddress, Ring>,
+    sequence: u64,
+}
+
+impl WireLog {
+    /// Notes a stanza and what the faults made of it.
+    pub fn record(
+        &mut self,
+        device: DeviceAddress,
+        direction: Direction,
+        node: &Node,
+        copies: &[Duration],
+    ) {
+        if self.rings.len() >= MAX_DEVICES && !self.rings.contains_key(&device) {
+            return;
+        }
+        self.sequence += 1;
+        let mut text = DisplayableNode(node).to_string();
+        if text.len() > MAX_TEXT {
+            let cut = (0..=MAX_TEXT)
+                .rev()
+                .find(|at| text.is_char_boundary(*at))
+                .unwrap_or(0);
+            text.truncate(cut);
+            text.push('…');
+        }
+        let ring = self.rings.entry(device).or_default();
+        ring.bytes += text.len();
+        while ring.entries.len() >= ENTRIES_PER_DEVICE || ring.bytes > BYTES_PER_DEVICE {
+            let Some(oldest) = ring.entries.pop_front() else {
+                break;
+            };
+            ring.bytes -= oldest.text.len();
+        }
+        ring.entries.push_back(WireEntry {
+            sequence: self.sequence,
+            time: SystemTime::now(),
+            direction,
+            text,
+            copies: copies.len(),
+            delay: copies.iter().copied().max().unwrap_or_default(),
+        });
+    }
+
+    /// The stanzas of a device after a sequence number, oldest first.
+    pub fn read(&self, device: DeviceAddress, after: u64) -> Vec<WireEntry> {
+        self.rings
+            .get(&device)
+            .into_iter()
+            .flat_map(|ring| &ring.entries)
+            .filter(|entry| entry.sequence > after)
+            .cloned()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wacore_binary::builder::NodeBuilder;
+
+    #[test]
+    fn the_ring_keeps_the_latest_and_cuts_the_long() {
+        let device = DeviceAddress::UNREGISTERED;
+        let mut log = WireLog::default();
+        let mut fill = |node: &Node| {
+            for _ in 0..ENTRIES_PER_DEVICE + 10 {
+                log.record(device, Direction::ToDevice, node, &[Duration::ZERO]);
+            }
+            log.read(device, 0)
+        };
+        let entries = fill(&NodeBuilder::new("ack").build());
+        assert_eq!(entries.len(), ENTRIES_PER_DEVICE);
+        assert_eq!(entries[0].sequence, 11);
+        let long = NodeBuilder::new("message")
+            .string_content("ö".repeat(MAX_TEXT))
+            .build();
+        let entries = fill(&long);
+        assert!(entries[0].text.len() <= MAX_TEXT + '…'.len_utf8());
+        let bytes: usize = entries.iter().map(|entry| entry.text.len()).sum();
+        assert!(bytes <= BYTES_PER_DEVICE && !entries.is_empty());
+        let last = entries[entries.len() - 1].sequence;
+        assert_eq!(log.read(device, last - 5).len(), 5);
+    }
+}
