@@ -79,7 +79,8 @@ impl Write for Line {
 /// Replaces every run of digits that may be a phone number by stars. Runs inside a word or a
 /// hyphenated id are left alone: those are ids.
 fn mask(line: &[u8]) -> Vec<u8> {
-    let part_of_id = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphabetic() || *b == b'-');
+    let part_of_id =
+        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphabetic() || *b == b'-');
     let mut masked = line.to_vec();
     let mut at = 0;
     while at < line.len() {

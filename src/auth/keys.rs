@@ -8,10 +8,7 @@ use std::{
 
 use http::HeaderMap;
 use subtle::ConstantTimeEq as _;
-use tokio::{
-    sync::watch,
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     auth::{Caller, Secret},
@@ -85,10 +82,7 @@ impl Keys {
         let secret = Secret::of_call(headers)
             .ok_or(AuthError::Missing)?
             .ok_or(AuthError::Invalid)?;
-        let key = self
-            .lookup(secret.id())
-            .await?
-            .ok_or(AuthError::Invalid)?;
+        let key = self.lookup(secret.id()).await?.ok_or(AuthError::Invalid)?;
         let same = bool::from(key.secret_digest.ct_eq(&secret.digest()));
         if !same || key.revoke_time.is_some() {
             return Err(AuthError::Invalid);
@@ -180,9 +174,7 @@ impl Keys {
         Ok(Some(key))
     }
 
-    fn memory(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<ApiKeyId, (Instant, Arc<ApiKeyRow>)>> {
+    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<ApiKeyId, (Instant, Arc<ApiKeyRow>)>> {
         // A panic elsewhere can't leave the map half-written.
         self.shared
             .memory

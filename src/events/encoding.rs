@@ -234,7 +234,12 @@ mod tests {
             qr_text: qr_text.to_owned(),
             ..Default::default()
         });
-        compose(&fake::instance(InstanceNumber(4)), payload, UNIX_EPOCH, "a/b/c")
+        compose(
+            &fake::instance(InstanceNumber(4)),
+            payload,
+            UNIX_EPOCH,
+            "a/b/c",
+        )
     }
 
     #[test]

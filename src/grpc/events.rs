@@ -283,8 +283,18 @@ fn batching(asked: v1::BatchOptions) -> Result<Batching, Status> {
     };
     let events_max = crate::domain::limits::EVENTS_MAX;
     Ok(Batching {
-        max_events: number("batch.max_events", asked.max_events, BATCH_EVENTS, events_max)?,
-        max_bytes: number("batch.max_bytes", asked.max_bytes, BATCH_BYTES, BATCH_BYTES_MAX)?,
+        max_events: number(
+            "batch.max_events",
+            asked.max_events,
+            BATCH_EVENTS,
+            events_max,
+        )?,
+        max_bytes: number(
+            "batch.max_bytes",
+            asked.max_bytes,
+            BATCH_BYTES,
+            BATCH_BYTES_MAX,
+        )?,
         max_delay: bounded("batch.max_delay", asked.max_delay, BATCH_DELAY_MAX)?,
     })
 }

@@ -149,8 +149,7 @@ pub async fn serve(parts: Parts, listener: TcpListener, shutdown: Shutdown) -> a
     let cut = CancellationToken::new();
     // Whatever ends this future also ends the connections, which are tasks of their own.
     let _cut = cut.clone().drop_guard();
-    let incoming =
-        incoming::connections(listener, config.connections, config.opening, cut.clone());
+    let incoming = incoming::connections(listener, config.connections, config.opening, cut.clone());
     let stop_accepting = shutdown.clone();
     let serving = server
         .add_routes(routes)
@@ -232,7 +231,10 @@ async fn routes(
     let router = routes
         .into_axum_router()
         .layer(from_fn_with_state(parts.keys, layers::authenticate))
-        .layer(from_fn_with_state(parts.config.answer, layers::keep_deadline))
+        .layer(from_fn_with_state(
+            parts.config.answer,
+            layers::keep_deadline,
+        ))
         .layer(from_fn(layers::catch_panic))
         .layer(from_fn(layers::explain))
         .layer(from_fn(layers::name))
@@ -246,10 +248,14 @@ fn reflection(names: &[&'static str]) -> tonic_reflection::server::Builder<'stat
     let builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
         .with_service_name("grpc.health.v1.Health")
         .with_service_name("grpc.reflection.v1.ServerReflection")
         .with_service_name("grpc.reflection.v1alpha.ServerReflection");
-    names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+    names
+        .iter()
+        .fold(builder, |builder, name| builder.with_service_name(*name))
 }
 
 /// Health of the whole and of every service: whether the database takes writes, and no more once the

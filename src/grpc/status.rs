@@ -204,7 +204,10 @@ pub fn page_token_invalid() -> Status {
         Reason::PageTokenInvalid,
         "page_token is not one that this call handed out",
     )
-    .field("page_token", "must be the next_page_token of the page before")
+    .field(
+        "page_token",
+        "must be the next_page_token of the page before",
+    )
     .into()
 }
 
@@ -373,9 +376,15 @@ mod tests {
         assert_eq!(status.code(), Code::ResourceExhausted);
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("SLOW_CONSUMER", "wagate"));
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("SLOW_CONSUMER", "wagate")
+        );
         assert_eq!(info.metadata["last_sent_cursor"], "c");
-        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "batch");
+        assert_eq!(
+            details.bad_request().unwrap().field_violations[0].field,
+            "batch"
+        );
         assert_eq!(
             details.retry_info().unwrap().retry_delay,
             Some(Duration::from_secs(2))

@@ -253,7 +253,11 @@ impl Pump {
             self.say_gap(told, gap.earliest).await?;
         }
         loop {
-            let gone = if self.is_finished() { None } else { self.read().await? };
+            let gone = if self.is_finished() {
+                None
+            } else {
+                self.read().await?
+            };
             let finished = self.is_finished();
             if gone.is_some() || finished || Instant::now() >= self.flush_at() {
                 self.flush(self.reader.position()).await?;
@@ -313,7 +317,8 @@ impl Pump {
                     return Err(filter::gap_refused(&self.log, &gap));
                 }
                 self.reader.skip_to(gap.earliest);
-                self.say_gap(filter::told(&self.log, &gap), gap.earliest).await?;
+                self.say_gap(filter::told(&self.log, &gap), gap.earliest)
+                    .await?;
                 return Ok(None);
             }
         };
