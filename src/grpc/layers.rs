@@ -107,16 +107,18 @@ fn is_decent(id: &[u8]) -> bool {
 /// Gives the errors that tonic makes by itself their reason.
 pub(super) async fn explain(request: Request<Body>, next: Next) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
     if response.headers().contains_key("grpc-status-details-bin") {
         return response;
     }
     let explained = Status::from_header_map(response.headers())
         .and_then(|bare| status::explained(&bare, &path));
-    match explained {
-        Some(status) => status.into_http(),
-        None => response,
+    if let Some(status) = explained
+        && let Err(error) = status.add_header(response.headers_mut())
+    {
+        tracing::error!(%error, "an error could not be explained");
     }
+    response
 }
 
 /// Answers a panic instead of breaking the connection.

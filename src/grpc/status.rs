@@ -335,28 +335,30 @@ fn rfc3339(time: std::time::SystemTime) -> Option<String> {
     }
 }
 
-/// What tonic says by itself, in our words: it knows no reasons.
+/// What tonic says by itself, in our words: it knows no reasons. `None` where it is not tonic that
+/// speaks.
 pub(super) fn explained(bare: &Status, path: &str) -> Option<Status> {
-    match bare.code() {
-        Code::Unimplemented => Some(method_unknown(path)),
-        // No handler of ours answers without a reason, so this is about the request's bytes.
-        Code::Internal => Some(
-            refuse(
-                Reason::FieldInvalid,
-                "the request is not a message that this method takes",
-            )
-            .into(),
-        ),
-        Code::OutOfRange | Code::ResourceExhausted => Some(
-            refuse(
-                Reason::FieldInvalid,
-                "the request is larger than the server accepts",
-            )
-            .into(),
-        ),
-        Code::Cancelled | Code::DeadlineExceeded => Some(deadline()),
-        _ => None,
+    if bare.code() == Code::Unimplemented && bare.message().is_empty() {
+        return Some(method_unknown(path));
     }
+    // Services of others, such as health, answer without a reason of ours; ours never do.
+    if !path.starts_with("/wagate.v1.") {
+        return None;
+    }
+    let refusal = match bare.code() {
+        // A compression that we don't speak.
+        Code::Unimplemented => refuse(Reason::MethodUnknown, bare.message()),
+        Code::Internal => refuse(
+            Reason::FieldInvalid,
+            "the request is not a message that this method takes",
+        ),
+        Code::OutOfRange | Code::ResourceExhausted => refuse(
+            Reason::FieldInvalid,
+            "the request is larger than the server accepts",
+        ),
+        _ => return None,
+    };
+    Some(refusal.into())
 }
 
 #[cfg(test)]
