@@ -1,1 +1,25 @@
 //! One thin file per service, and the server around them.
+//!
+//! Owns the translation between the wire and the other rooms: requests into words of the domain,
+//! errors into `Status` (in `status.rs` only), the layers every call passes, health, reflection and
+//! the drain at the end. Never holds a rule of the business, SQL, or text of a driver's error.
+
+pub mod access;
+mod api_keys;
+mod codec;
+mod deadline;
+mod events;
+mod filter;
+mod incoming;
+mod layers;
+pub mod page;
+pub mod server;
+pub mod status;
+mod subscribe;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use subscribe::StreamLimits;

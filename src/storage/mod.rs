@@ -219,6 +219,9 @@ pub struct StateChange {
 /// called more than once; only the result of the last call is committed.
 pub type EventsOf<Row> = Box<dyn Fn(&Row) -> Vec<NewEvent> + Send + Sync>;
 
+/// Makes a new body of a stored one; `None` leaves it as it is.
+pub type BodyRewrite = fn(&[u8]) -> Option<Vec<u8>>;
+
 /// What came of creating or renaming an instance.
 #[derive(Clone, Debug)]
 pub enum NameOutcome {
@@ -357,7 +360,7 @@ pub trait Storage: Send + Sync + 'static {
         &self,
         instance: InstanceNumber,
         event_type: EventType,
-        rewrite: for<'a> fn(&'a [u8]) -> Option<Vec<u8>>,
+        rewrite: BodyRewrite,
     ) -> Result<()>;
 
     // Instances.

@@ -1,0 +1,298 @@
+//! Events as bytes: made once when they happen, never decoded on their way to a reader.
+//!
+//! A body is an encoded `wagate.v1.Event` without the three fields that only the commit decides.
+//! Protobuf lets messages be concatenated, so those three are appended at delivery.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use pbjson_types::Timestamp;
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+};
+
+use crate::{
+    domain::{
+        cursor::{Cursor, LogEpoch},
+        event_type::EventType,
+        ids::EventId,
+    },
+    proto::v1::{self, event::Payload},
+    storage::{InstanceRow, NewEvent, StoredEvent},
+};
+
+/// Field of the events in EventBatch, ListEventsResponse and GetEventResponse alike.
+const EVENTS_FIELD: u32 = 1;
+
+/// An event for the log. The same thing seen twice upstream has the same `dedupe_key`.
+pub fn compose(
+    instance: &InstanceRow,
+    payload: Payload,
+    occur_time: SystemTime,
+    dedupe_key: &str,
+) -> NewEvent {
+    let id = EventId::generate();
+    let event_type = type_of(&payload);
+    let event = v1::Event {
+        id: id.to_string(),
+        instance: instance.id.to_string(),
+        instance_number: instance.number.0,
+        r#type: event_type.as_str().to_owned(),
+        occur_time: Some(timestamp(occur_time)),
+        dedupe_key: dedupe_key.to_owned(),
+        payload: Some(payload),
+        ..Default::default()
+    };
+    NewEvent {
+        id,
+        instance: instance.number,
+        event_type,
+        body: event.encode_to_vec().into(),
+    }
+}
+
+fn type_of(payload: &Payload) -> EventType {
+    match payload {
+        Payload::ConnectionUpdated(_) => EventType::ConnectionUpdated,
+        Payload::ConnectionPairing(_) => EventType::ConnectionPairing,
+        Payload::ConnectionPairingTimeout(_) => EventType::ConnectionPairingTimeout,
+        Payload::InstanceCreated(_) => EventType::InstanceCreated,
+        Payload::InstanceUpdated(_) => EventType::InstanceUpdated,
+        Payload::InstanceDeleted(_) => EventType::InstanceDeleted,
+        Payload::MessageReceived(_) => EventType::MessageReceived,
+        Payload::MessageSent(_) => EventType::MessageSent,
+        Payload::MessageStatus(_) => EventType::MessageStatus,
+        Payload::ErrorReported(_) => EventType::ErrorReported,
+        Payload::Unmapped(_) => EventType::Unmapped,
+    }
+}
+
+/// The encoded `wagate.v1.Event` in full.
+pub fn seal(epoch: LogEpoch, event: &StoredEvent) -> Bytes {
+    let tail = tail(epoch, event);
+    let mut sealed = BytesMut::with_capacity(event.body.len() + tail.encoded_len());
+    sealed.extend_from_slice(&event.body);
+    tail.encode_raw(&mut sealed);
+    sealed.freeze()
+}
+
+/// The event in full.
+pub fn decode(epoch: LogEpoch, event: &StoredEvent) -> Result<v1::Event, prost::DecodeError> {
+    let mut decoded = tail(epoch, event);
+    decoded.merge(event.body.clone())?;
+    Ok(decoded)
+}
+
+/// What only the commit decides.
+fn tail(epoch: LogEpoch, event: &StoredEvent) -> v1::Event {
+    v1::Event {
+        cursor: Cursor {
+            epoch,
+            position: event.position,
+        }
+        .to_string(),
+        instance_sequence: event.instance_sequence,
+        record_time: Some(timestamp(event.record_time)),
+        ..Default::default()
+    }
+}
+
+/// Events put together for one answer: the encoded `events` of an EventBatch or ListEventsResponse,
+/// or, if there is one only, the `event` of a GetEventResponse.
+#[derive(Debug)]
+pub struct Batch {
+    epoch: LogEpoch,
+    encoded: BytesMut,
+    count: usize,
+}
+
+impl Batch {
+    /// An empty one.
+    pub fn new(epoch: LogEpoch) -> Self {
+        Self {
+            epoch,
+            encoded: BytesMut::new(),
+            count: 0,
+        }
+    }
+
+    /// Adds an event, unless the batch would grow beyond `max_bytes`; the first is taken whatever
+    /// its size. Says whether it was added.
+    #[must_use]
+    pub fn push(&mut self, event: &StoredEvent, max_bytes: usize) -> bool {
+        let tail = tail(self.epoch, event);
+        let length = event.body.len() + tail.encoded_len();
+        let field = key_len(EVENTS_FIELD) + encoded_len_varint(length as u64) + length;
+        if self.count > 0 && self.encoded.len() + field > max_bytes {
+            return false;
+        }
+        self.encoded.reserve(field);
+        encode_key(EVENTS_FIELD, WireType::LengthDelimited, &mut self.encoded);
+        encode_varint(length as u64, &mut self.encoded);
+        self.encoded.extend_from_slice(&event.body);
+        tail.encode_raw(&mut self.encoded);
+        self.count += 1;
+        true
+    }
+
+    /// How many events.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The encoded events, and an empty batch again.
+    pub fn take(&mut self) -> BytesMut {
+        self.count = 0;
+        std::mem::take(&mut self.encoded)
+    }
+}
+
+/// A stored `connection.pairing` body without what a phone could be linked with; `None` where there
+/// is nothing to blank.
+pub fn blanked(body: &[u8]) -> Option<Vec<u8>> {
+    let mut event = v1::Event::decode(body).ok()?;
+    let Some(Payload::ConnectionPairing(pairing)) = &mut event.payload else {
+        return None;
+    };
+    if pairing.qr_text.is_empty() && pairing.pairing_code.is_empty() {
+        return None;
+    }
+    pairing.qr_text.clear();
+    pairing.pairing_code.clear();
+    Some(event.encode_to_vec())
+}
+
+/// A time as the contract writes it.
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => Timestamp {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos() as i32,
+        },
+        Err(error) => {
+            // Protobuf counts nanoseconds forward, also before 1970.
+            let before = error.duration();
+            let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            match before.subsec_nanos() {
+                0 => Timestamp {
+                    seconds: -seconds,
+                    nanos: 0,
+                },
+                nanos => Timestamp {
+                    seconds: -seconds - 1,
+                    nanos: 1_000_000_000 - nanos as i32,
+                },
+            }
+        }
+    }
+}
+
+/// A time as the contract wrote it; `None` where it is none.
+pub fn system_time(timestamp: &Timestamp) -> Option<SystemTime> {
+    let nanos = u32::try_from(timestamp.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000)?;
+    let whole = Duration::from_secs(timestamp.seconds.unsigned_abs());
+    let second = if timestamp.seconds < 0 {
+        UNIX_EPOCH.checked_sub(whole)
+    } else {
+        UNIX_EPOCH.checked_add(whole)
+    };
+    second?.checked_add(Duration::from_nanos(nanos.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        domain::{cursor::Position, ids::InstanceNumber},
+        grpc::fake,
+    };
+
+    fn stored(new: NewEvent) -> StoredEvent {
+        StoredEvent {
+            position: Position(7),
+            id: new.id,
+            instance: new.instance,
+            instance_sequence: 3,
+            event_type: new.event_type,
+            record_time: UNIX_EPOCH + Duration::from_secs(20),
+            body: new.body,
+        }
+    }
+
+    fn pairing(qr_text: &str) -> NewEvent {
+        let payload = Payload::ConnectionPairing(v1::ConnectionPairing {
+            qr_text: qr_text.to_owned(),
+            ..Default::default()
+        });
+        compose(
+            &fake::instance(InstanceNumber(4)),
+            payload,
+            UNIX_EPOCH,
+            "a/b/c",
+        )
+    }
+
+    #[test]
+    fn a_sealed_event_is_complete() {
+        let epoch = LogEpoch(9);
+        let event = stored(pairing("text"));
+        let sealed = v1::Event::decode(seal(epoch, &event)).unwrap();
+        assert_eq!(sealed, decode(epoch, &event).unwrap());
+        let cursor = Cursor::parse(&sealed.cursor).unwrap();
+        assert_eq!((cursor.epoch, cursor.position), (epoch, event.position));
+        assert_eq!(sealed.r#type, "connection.pairing");
+        assert_eq!(sealed.instance_number, 4);
+        assert_eq!(sealed.instance_sequence, 3);
+        assert_eq!(sealed.dedupe_key, "a/b/c");
+        assert_eq!(sealed.record_time.unwrap().seconds, 20);
+    }
+
+    #[test]
+    fn a_batch_is_what_the_contract_says() {
+        let epoch = LogEpoch(9);
+        let event = stored(pairing("text"));
+        let mut batch = Batch::new(epoch);
+        assert!(batch.push(&event, 1), "the first has no limit");
+        assert!(!batch.push(&event, 100));
+        assert!(batch.push(&event, 10_000));
+        assert_eq!(batch.count(), 2);
+        let decoded = v1::EventBatch::decode(batch.take()).unwrap();
+        assert_eq!(decoded.events, vec![decode(epoch, &event).unwrap(); 2]);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn a_blanked_pairing_links_no_phone() {
+        let body = blanked(&pairing("text").body).unwrap();
+        let event = v1::Event::decode(&*body).unwrap();
+        assert_eq!(
+            event.payload,
+            Some(Payload::ConnectionPairing(v1::ConnectionPairing::default()))
+        );
+        assert_eq!(blanked(&body), None);
+        assert_eq!(blanked(&[0xff]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn times_survive_the_contract(seconds in -5_000_000_000i64..5_000_000_000, nanos in 0i32..1_000_000_000) {
+            let written = Timestamp { seconds, nanos };
+            prop_assert_eq!(timestamp(system_time(&written).unwrap()), written);
+        }
+
+        #[test]
+        fn any_timestamp_is_answered(seconds: i64, nanos: i32) {
+            let _ = system_time(&Timestamp { seconds, nanos });
+        }
+    }
+}

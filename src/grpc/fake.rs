@@ -1,0 +1,386 @@
+//! A small store in memory, for tests of this floor and those right below it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        cursor::{LogEpoch, Position},
+        event_type::{EventType, Retention},
+        ids::{ApiKeyId, EventId, InstanceId, InstanceName, InstanceNumber},
+        permission::Permission,
+        session::SessionState,
+    },
+    storage::{
+        AcceptOutcome, ApiKeyRow, BodyRewrite, EventPage, EventQuery, EventsOf, InstanceChange,
+        InstanceRow, LogBounds, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
+        RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError, StoredEvent,
+        device,
+    },
+};
+
+/// Which log the fake is.
+pub(crate) const EPOCH: LogEpoch = LogEpoch(0xfa4e);
+
+/// An instance as a new one is.
+pub(crate) fn instance(number: InstanceNumber) -> InstanceRow {
+    InstanceRow {
+        number,
+        id: InstanceId(Uuid::from_u128(number.0.into())),
+        name: InstanceName::parse(&format!("instance-{number}")).unwrap(),
+        network: Network::Sandbox,
+        state: SessionState::Unpaired,
+        state_reason: String::new(),
+        state_time: UNIX_EPOCH,
+        banned_until: None,
+        phone_number: String::new(),
+        lid: String::new(),
+        push_name: String::new(),
+        show_online: false,
+        create_time: UNIX_EPOCH,
+        update_time: UNIX_EPOCH,
+    }
+}
+
+/// An empty store behind its trait.
+pub(crate) fn store() -> Arc<dyn Storage> {
+    Arc::new(Fake::new(&[]))
+}
+
+pub(crate) struct Fake {
+    state: Mutex<State>,
+    head: watch::Sender<Position>,
+    pub writable: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<StoredEvent>,
+    compacted: Position,
+    sequences: HashMap<InstanceNumber, u64>,
+    instances: Vec<InstanceRow>,
+    keys: Vec<ApiKeyRow>,
+}
+
+impl Fake {
+    pub fn new(instances: &[u32]) -> Self {
+        let instances = instances.iter().copied().map(InstanceNumber).map(instance);
+        Self {
+            state: Mutex::new(State {
+                instances: instances.collect(),
+                ..State::default()
+            }),
+            head: watch::Sender::new(Position(0)),
+            writable: watch::Sender::new(true),
+        }
+    }
+
+    /// How many readers of the log there are.
+    pub fn readers(&self) -> usize {
+        self.head.receiver_count()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn append(&self, state: &mut State, events: Vec<NewEvent>) {
+        let mut head = *self.head.borrow();
+        for new in events {
+            head.0 += 1;
+            let sequence = state.sequences.entry(new.instance).or_default();
+            *sequence += 1;
+            state.events.push(StoredEvent {
+                position: head,
+                id: new.id,
+                instance: new.instance,
+                instance_sequence: *sequence,
+                event_type: new.event_type,
+                record_time: SystemTime::now(),
+                body: new.body,
+            });
+        }
+        self.head.send_replace(head);
+    }
+}
+
+fn not_faked<T>() -> Result<T> {
+    Err(StorageError::Unavailable(anyhow::anyhow!("not faked")))
+}
+
+#[async_trait]
+impl Storage for Fake {
+    fn writable(&self) -> watch::Receiver<bool> {
+        self.writable.subscribe()
+    }
+
+    async fn close(&self) {}
+
+    fn log_epoch(&self) -> LogEpoch {
+        EPOCH
+    }
+
+    fn log_head(&self) -> watch::Receiver<Position> {
+        self.head.subscribe()
+    }
+
+    async fn append_events(&self, events: Vec<NewEvent>) -> Result<()> {
+        self.append(&mut self.state(), events);
+        Ok(())
+    }
+
+    async fn read_events(&self, query: EventQuery) -> Result<EventPage> {
+        let state = self.state();
+        let end = query.up_to.unwrap_or(*self.head.borrow());
+        let mut page = EventPage {
+            events: Vec::new(),
+            looked_at: end.max(query.after),
+        };
+        let mut bytes = 0;
+        for event in &state.events {
+            let wanted = event.position > query.after
+                && event.position <= end
+                && query
+                    .instances
+                    .as_ref()
+                    .is_none_or(|some| some.contains(&event.instance))
+                && query
+                    .event_types
+                    .as_ref()
+                    .is_none_or(|some| some.contains(&event.event_type));
+            if !wanted {
+                continue;
+            }
+            if page.events.len() >= query.limit || bytes >= query.max_bytes {
+                page.looked_at = page.events.last().map_or(query.after, |last| last.position);
+                break;
+            }
+            bytes += event.body.len();
+            page.events.push(event.clone());
+        }
+        Ok(page)
+    }
+
+    async fn lookup_event(&self, id: EventId) -> Result<Option<StoredEvent>> {
+        Ok(self.state().events.iter().find(|one| one.id == id).cloned())
+    }
+
+    async fn position_before(&self, time: SystemTime) -> Result<Position> {
+        let state = self.state();
+        let first = state.events.iter().find(|one| one.record_time >= time);
+        Ok(first.map_or(*self.head.borrow(), |one| Position(one.position.0 - 1)))
+    }
+
+    async fn log_bounds(&self) -> Result<LogBounds> {
+        let state = self.state();
+        Ok(LogBounds {
+            compacted: state.compacted,
+            head: *self.head.borrow(),
+            earliest_time: state.events.first().map(|one| one.record_time),
+            head_time: state.events.last().map(|one| one.record_time),
+            count: state.events.len() as u64,
+            bytes: state.events.iter().map(|one| one.body.len() as u64).sum(),
+        })
+    }
+
+    async fn instance_heads(
+        &self,
+        instances: Option<Vec<InstanceNumber>>,
+    ) -> Result<Vec<(InstanceNumber, u64)>> {
+        let wanted = |one: &InstanceNumber| instances.as_ref().is_none_or(|all| all.contains(one));
+        let heads = self.state().sequences.clone().into_iter();
+        Ok(heads.filter(|(number, _)| wanted(number)).collect())
+    }
+
+    async fn apply_retention(&self, policy: RetentionPolicy) -> Result<u64> {
+        let mut state = self.state();
+        let before = state.events.len();
+        let mut compacted = state.compacted;
+        let mut bytes: u64 = state.events.iter().map(|one| one.body.len() as u64).sum();
+        state.events.retain(|event| {
+            let full = event.event_type.retention() == Retention::Full;
+            let until = if full {
+                policy.full_before
+            } else {
+                policy.short_before
+            };
+            let kept = event.record_time >= until && bytes <= policy.max_bytes;
+            if !kept {
+                bytes -= event.body.len() as u64;
+                if full {
+                    compacted = event.position;
+                }
+            }
+            kept
+        });
+        state.compacted = compacted;
+        Ok((before - state.events.len()) as u64)
+    }
+
+    async fn rewrite_events(
+        &self,
+        instance: InstanceNumber,
+        event_type: EventType,
+        rewrite: BodyRewrite,
+    ) -> Result<()> {
+        for event in &mut self.state().events {
+            if event.instance == instance
+                && event.event_type == event_type
+                && let Some(body) = rewrite(&event.body)
+            {
+                event.body = body.into();
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_instance(
+        &self,
+        _: NewInstance,
+        _: Option<RequestMark>,
+        _: EventsOf<InstanceRow>,
+    ) -> Result<NameOutcome> {
+        not_faked()
+    }
+
+    async fn change_instance(
+        &self,
+        _: InstanceNumber,
+        _: InstanceChange,
+        _: EventsOf<InstanceRow>,
+    ) -> Result<NameOutcome> {
+        not_faked()
+    }
+
+    async fn delete_instance(
+        &self,
+        number: InstanceNumber,
+        events: EventsOf<InstanceRow>,
+    ) -> Result<bool> {
+        let mut state = self.state();
+        let Some(index) = state.instances.iter().position(|one| one.number == number) else {
+            return Ok(false);
+        };
+        let row = state.instances.remove(index);
+        state.events.retain(|event| event.instance != number);
+        self.append(&mut state, events(&row));
+        Ok(true)
+    }
+
+    async fn lookup_instance(&self, text: &str) -> Result<Option<InstanceRow>> {
+        let named = |row: &&InstanceRow| row.id.to_string() == text || row.name.as_str() == text;
+        Ok(self.state().instances.iter().find(named).cloned())
+    }
+
+    async fn list_instances(
+        &self,
+        after: Option<InstanceNumber>,
+        only: Option<Vec<InstanceNumber>>,
+        limit: usize,
+    ) -> Result<Vec<InstanceRow>> {
+        let wanted = |row: &InstanceRow| {
+            after.is_none_or(|after| row.number > after)
+                && only.as_ref().is_none_or(|only| only.contains(&row.number))
+        };
+        let rows = self.state().instances.clone().into_iter();
+        Ok(rows.filter(wanted).take(limit).collect())
+    }
+
+    async fn record_messages(&self, _: Vec<(MessageRow, Vec<NewEvent>)>) -> Result<Vec<bool>> {
+        not_faked()
+    }
+
+    async fn accept_message(
+        &self,
+        _: MessageRow,
+        _: Option<RequestMark>,
+        _: Vec<NewEvent>,
+    ) -> Result<AcceptOutcome> {
+        not_faked()
+    }
+
+    async fn raise_status(
+        &self,
+        _: InstanceNumber,
+        _: Vec<String>,
+        _: i32,
+        _: String,
+        _: EventsOf<MessageRow>,
+    ) -> Result<Vec<MessageRow>> {
+        not_faked()
+    }
+
+    async fn lookup_message(
+        &self,
+        _: InstanceNumber,
+        _: &str,
+        _: Option<&str>,
+    ) -> Result<Option<MessageRow>> {
+        not_faked()
+    }
+
+    async fn list_outbound(&self, _: InstanceNumber, _: i32, _: usize) -> Result<Vec<MessageRow>> {
+        not_faked()
+    }
+
+    async fn lookup_request(
+        &self,
+        _: InstanceNumber,
+        _: &RequestMark,
+    ) -> Result<Option<AcceptOutcome>> {
+        not_faked()
+    }
+
+    async fn forget_requests(&self, _: SystemTime) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {
+        self.state().keys.push(key);
+        Ok(())
+    }
+
+    async fn lookup_api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKeyRow>> {
+        Ok(self.state().keys.iter().find(|key| key.id == *id).cloned())
+    }
+
+    async fn list_api_keys(&self, after: Option<ApiKeyId>, limit: usize) -> Result<Vec<ApiKeyRow>> {
+        let keys = self.state().keys.clone();
+        let start = match after {
+            None => 0,
+            Some(after) => keys
+                .iter()
+                .position(|key| key.id == after)
+                .map_or(0, |at| at + 1),
+        };
+        Ok(keys.into_iter().skip(start).take(limit).collect())
+    }
+
+    async fn revoke_api_key(&self, id: &ApiKeyId, time: SystemTime) -> Result<RevokeOutcome> {
+        let mut state = self.state();
+        let manages = |key: &ApiKeyRow| {
+            let permissions = [Permission::All, Permission::KeysWrite];
+            key.revoke_time.is_none() && permissions.iter().any(|one| key.permissions.contains(one))
+        };
+        let others = state.keys.iter().any(|key| key.id != *id && manages(key));
+        let Some(key) = state.keys.iter_mut().find(|key| key.id == *id) else {
+            return Ok(RevokeOutcome::Missing);
+        };
+        if manages(key) && !others {
+            return Ok(RevokeOutcome::LastAdmin);
+        }
+        key.revoke_time.get_or_insert(time);
+        Ok(RevokeOutcome::Revoked(key.clone()))
+    }
+
+    fn device(&self, _: InstanceNumber) -> Arc<dyn device::DeviceStorage> {
+        unreachable!("no test of these floors has a device")
+    }
+}

@@ -1,0 +1,434 @@
+//! The only maker of `Status`.
+//!
+//! Owns which code belongs to which reason, and that every error carries its reason. Never lets a
+//! driver's words out: they go to our log, inside the span that has the request id.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::{
+    auth::AuthError,
+    domain::{
+        event_type::EventType, ids::InstanceName, permission::Permission, session::SessionState,
+    },
+    events::timestamp,
+    storage::{InstanceRow, StorageError},
+};
+
+pub use crate::proto::v1::ErrorReason as Reason;
+
+/// Domain of every ErrorInfo.
+pub const DOMAIN: &str = "wagate";
+
+/// When to try again where nothing better is known.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// An error on its way to a caller. `Status::from` or `.into()` finishes it.
+#[derive(Debug)]
+pub struct Refusal {
+    reason: Reason,
+    message: String,
+    metadata: HashMap<String, String>,
+    violations: Vec<FieldViolation>,
+    retry_after: Option<Duration>,
+}
+
+/// An error with this reason and one sentence that the caller can act on.
+pub fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
+    Refusal {
+        reason,
+        message: message.into(),
+        metadata: HashMap::new(),
+        violations: Vec::new(),
+        retry_after: None,
+    }
+}
+
+impl Refusal {
+    /// Adds a fact for programs.
+    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Names a field of the request and what is wrong with it.
+    pub fn field(mut self, path: impl Into<String>, description: impl Into<String>) -> Self {
+        self.violations.push(FieldViolation::new(path, description));
+        self
+    }
+
+    /// Says when to try again.
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let mut details =
+            ErrorDetails::with_error_info(name(refusal.reason), DOMAIN, refusal.metadata);
+        if !refusal.violations.is_empty() {
+            details.set_bad_request(refusal.violations);
+        }
+        if refusal.retry_after.is_some() {
+            details.set_retry_info(refusal.retry_after);
+        }
+        Status::with_error_details(code(refusal.reason), refusal.message, details)
+    }
+}
+
+/// The name of a reason as callers see it.
+pub fn name(reason: Reason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+/// The code that belongs to a reason. No wildcard: a new reason needs a decision.
+fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::ApiKeyMissing | Reason::ApiKeyInvalid | Reason::CredentialRevoked => {
+            Code::Unauthenticated
+        }
+        Reason::PermissionDenied => Code::PermissionDenied,
+        Reason::FieldInvalid
+        | Reason::PageTokenInvalid
+        | Reason::RecipientInvalid
+        | Reason::TextEmpty
+        | Reason::TextTooLong
+        | Reason::RequestIdReused
+        | Reason::EventTypeUnknown
+        | Reason::CursorInvalid => Code::InvalidArgument,
+        Reason::InstanceNotFound
+        | Reason::InstanceGone
+        | Reason::MessageNotFound
+        | Reason::EventNotFound
+        | Reason::ApiKeyNotFound => Code::NotFound,
+        Reason::InstanceNameTaken => Code::AlreadyExists,
+        Reason::InstanceAlreadyPaired
+        | Reason::InstanceNotPaired
+        | Reason::PairingInProgress
+        | Reason::InstanceDisconnected
+        | Reason::InstanceLoggedOut
+        | Reason::InstanceReplaced
+        | Reason::InstanceBanned
+        | Reason::InstanceOutdated
+        | Reason::InstanceRefused
+        | Reason::NetworkNotConfigured
+        | Reason::RecipientNotOnWhatsapp
+        | Reason::ApiKeyLastAdmin
+        | Reason::StateConflict
+        | Reason::MessageRefused => Code::FailedPrecondition,
+        Reason::CursorCompacted | Reason::CursorEpochMismatch | Reason::CursorAheadOfLog => {
+            Code::OutOfRange
+        }
+        Reason::SlowConsumer | Reason::StreamLimit => Code::ResourceExhausted,
+        Reason::InstanceConnecting
+        | Reason::ServerDraining
+        | Reason::StorageUnavailable
+        | Reason::WhatsappTimeout => Code::Unavailable,
+        Reason::Deadline => Code::DeadlineExceeded,
+        Reason::MethodUnknown => Code::Unimplemented,
+        Reason::Unspecified | Reason::Internal => Code::Internal,
+    }
+}
+
+impl From<StorageError> for Status {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Unavailable(cause) => {
+                tracing::error!(%cause, "the database can't be used now");
+                refuse(
+                    Reason::StorageUnavailable,
+                    "the database can't be used now; try again",
+                )
+                .retry_after(RETRY_SOON)
+                .into()
+            }
+            StorageError::Corrupt(cause) => {
+                tracing::error!(%cause, "the database can't be understood");
+                internal()
+            }
+        }
+    }
+}
+
+impl From<AuthError> for Status {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Missing => refuse(
+                Reason::ApiKeyMissing,
+                "the call has no API key: send it as `authorization: Bearer …`, `apikey` or `x-api-key`",
+            )
+            .into(),
+            AuthError::Invalid => {
+                refuse(Reason::ApiKeyInvalid, "no good API key has this secret").into()
+            }
+            AuthError::Storage(error) => error.into(),
+        }
+    }
+}
+
+/// A fault of ours. Whoever finds one logs it.
+pub fn internal() -> Status {
+    refuse(
+        Reason::Internal,
+        "a fault of the server; its log has the details under the request id",
+    )
+    .into()
+}
+
+/// A field is missing, malformed or out of its range.
+pub fn field_invalid(field: &str, description: impl Into<String>) -> Status {
+    let description = description.into();
+    refuse(Reason::FieldInvalid, format!("{field} {description}"))
+        .field(field, description)
+        .into()
+}
+
+/// The key lacks a permission.
+pub fn permission_denied(permission: Permission) -> Status {
+    refuse(
+        Reason::PermissionDenied,
+        format!("the API key lacks the permission {permission}"),
+    )
+    .with("permission", permission)
+    .into()
+}
+
+/// The page token is not one of ours.
+pub fn page_token_invalid() -> Status {
+    refuse(
+        Reason::PageTokenInvalid,
+        "page_token is not one that this call handed out",
+    )
+    .field(
+        "page_token",
+        "must be the next_page_token of the page before",
+    )
+    .into()
+}
+
+/// The server is leaving.
+pub fn draining(retry_after: Duration) -> Status {
+    refuse(Reason::ServerDraining, "the server is shutting down")
+        .retry_after(retry_after)
+        .into()
+}
+
+/// The deadline of the call has passed.
+pub fn deadline() -> Status {
+    refuse(Reason::Deadline, "the deadline of the call has passed").into()
+}
+
+/// No such method.
+pub fn method_unknown(path: &str) -> Status {
+    refuse(
+        Reason::MethodUnknown,
+        format!("the server knows no method {path}"),
+    )
+    .into()
+}
+
+/// No such event type; `field` is the path of the pattern.
+pub fn event_type_unknown(field: &str, pattern: &str) -> Status {
+    let valid = EventType::EVERY.map(EventType::as_str).join(", ");
+    refuse(
+        Reason::EventTypeUnknown,
+        format!("{field}: there is no event type {pattern:?}"),
+    )
+    .field(
+        field,
+        format!("must be a type or a prefix with a star, such as message.*; the types are {valid}"),
+    )
+    .into()
+}
+
+/// No instance has this id or name, or the key must not know it; `field` names it in the request.
+pub fn instance_not_found(field: &str, instance: &str) -> Status {
+    refuse(
+        Reason::InstanceNotFound,
+        format!("no instance has the id or name {instance:?}"),
+    )
+    .with("instance", instance)
+    .field(field, "must be the id or name of an instance")
+    .into()
+}
+
+/// Another instance has this name.
+pub fn instance_name_taken(name: &InstanceName) -> Status {
+    refuse(
+        Reason::InstanceNameTaken,
+        format!("another instance has the name {:?}", name.as_str()),
+    )
+    .with("instance", name)
+    .field("name", "must be unique")
+    .into()
+}
+
+/// The same request id came with another body; `differs` says what.
+pub fn request_id_reused(differs: &str) -> Status {
+    refuse(
+        Reason::RequestIdReused,
+        "this request_id was used within 24 hours with another body",
+    )
+    .with("differs", differs)
+    .field("request_id", "must be new for a new request")
+    .into()
+}
+
+/// Why an instance in this state can't talk to WhatsApp; `None` where it can.
+pub fn not_open(instance: &InstanceRow) -> Option<Status> {
+    let name = instance.name.as_str();
+    let refusal = match instance.state {
+        SessionState::Open => return None,
+        SessionState::Unpaired | SessionState::Pairing => refuse(
+            Reason::InstanceNotPaired,
+            format!("instance {name} is not paired; pair it first"),
+        ),
+        SessionState::Connecting => refuse(
+            Reason::InstanceConnecting,
+            format!("instance {name} is connecting; try again"),
+        )
+        .retry_after(RETRY_SOON),
+        SessionState::Disconnected => refuse(
+            Reason::InstanceDisconnected,
+            format!("instance {name} is disconnected; connect it first"),
+        ),
+        SessionState::Replaced => refuse(
+            Reason::InstanceReplaced,
+            format!("another program took over instance {name}; connect it to take it back"),
+        ),
+        SessionState::Banned => {
+            let refusal = refuse(
+                Reason::InstanceBanned,
+                format!("WhatsApp banned the account of instance {name}"),
+            );
+            match instance.banned_until.and_then(rfc3339) {
+                Some(until) => refusal.with("banned_until", until),
+                None => refusal,
+            }
+        }
+        SessionState::Outdated => refuse(
+            Reason::InstanceOutdated,
+            "WhatsApp refuses this protocol version; upgrade wagate",
+        ),
+        SessionState::LoggedOut => refuse(
+            Reason::InstanceLoggedOut,
+            format!("instance {name} was logged out; pair it again"),
+        ),
+        SessionState::Refused => refuse(
+            Reason::InstanceRefused,
+            format!("WhatsApp refused the login of instance {name}"),
+        )
+        .with("code", &instance.state_reason),
+    };
+    Some(refusal.into())
+}
+
+fn rfc3339(time: std::time::SystemTime) -> Option<String> {
+    match serde_json::to_value(timestamp(time)) {
+        Ok(serde_json::Value::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// What tonic says by itself, in our words: it knows no reasons. `None` where it is not tonic that
+/// speaks.
+pub(super) fn explained(bare: &Status, path: &str) -> Option<Status> {
+    if bare.code() == Code::Unimplemented && bare.message().is_empty() {
+        return Some(method_unknown(path));
+    }
+    // Services of others, such as health, answer without a reason of ours; ours never do.
+    if !path.starts_with("/wagate.v1.") {
+        return None;
+    }
+    let refusal = match bare.code() {
+        // A compression that we don't speak.
+        Code::Unimplemented => refuse(Reason::MethodUnknown, bare.message()),
+        Code::Internal => refuse(
+            Reason::FieldInvalid,
+            "the request is not a message that this method takes",
+        ),
+        Code::OutOfRange | Code::ResourceExhausted => refuse(
+            Reason::FieldInvalid,
+            "the request is larger than the server accepts",
+        ),
+        _ => return None,
+    };
+    Some(refusal.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::{domain::ids::InstanceNumber, grpc::fake};
+
+    #[test]
+    fn an_error_carries_what_was_said() {
+        let status: Status = refuse(Reason::SlowConsumer, "too slow")
+            .with("last_sent_cursor", "c")
+            .field("batch", "is odd")
+            .retry_after(Duration::from_secs(2))
+            .into();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("SLOW_CONSUMER", "wagate")
+        );
+        assert_eq!(info.metadata["last_sent_cursor"], "c");
+        assert_eq!(
+            details.bad_request().unwrap().field_violations[0].field,
+            "batch"
+        );
+        assert_eq!(
+            details.retry_info().unwrap().retry_delay,
+            Some(Duration::from_secs(2))
+        );
+    }
+
+    #[test]
+    fn every_reason_has_the_shape_that_callers_rely_on() {
+        for number in 1.. {
+            let Ok(reason) = Reason::try_from(number) else {
+                assert!(number > 44);
+                break;
+            };
+            let name = name(reason);
+            assert!(name.len() <= 63 && !name.starts_with("ERROR_REASON"));
+            assert_ne!(code(reason), Code::Ok);
+        }
+    }
+
+    #[test]
+    fn what_a_driver_says_stays_here() {
+        let status = Status::from(StorageError::Corrupt(anyhow::anyhow!("table secrets")));
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!format!("{status:?}").contains("table secrets"));
+    }
+
+    #[test]
+    fn only_an_open_instance_talks() {
+        for state in SessionState::EVERY {
+            let row = InstanceRow {
+                state,
+                banned_until: Some(UNIX_EPOCH),
+                ..fake::instance(InstanceNumber(1))
+            };
+            let refused = not_open(&row);
+            assert_eq!(refused.is_none(), state == SessionState::Open, "{state}");
+            let info = refused.map(|status| status.get_error_details());
+            if state == SessionState::Banned {
+                let info = info.unwrap();
+                let until = &info.error_info().unwrap().metadata["banned_until"];
+                assert!(until.starts_with("1970-01-01T00:00:00"), "{until}");
+            }
+        }
+    }
+}
