@@ -87,6 +87,8 @@ pub enum Role {
 /// Where settings come from, besides the defaults; later ones win.
 #[derive(Debug, Default)]
 pub struct Sources {
+    /// Other defaults than those of the file that is compiled in, by dotted key.
+    pub presets: Vec<(&'static str, String)>,
     /// The operator's file.
     pub file: Option<PathBuf>,
     /// Variables, as in the environment.
@@ -107,13 +109,31 @@ impl Sources {
             ..Self::default()
         }
     }
+
+    /// Gives a setting another default.
+    pub fn preset(&mut self, key: &'static str, value: &str) {
+        self.presets.push((key, value.to_owned()));
+    }
+
+    /// Sets what an argument says, if it was given.
+    pub fn argument(&mut self, key: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.arguments.push((key, value.to_owned()));
+        }
+    }
 }
 
 impl Config {
     /// Reads all sources and checks everything that can be checked without binding a port.
     pub fn load(sources: Sources, role: Role) -> Result<Self, ConfigError> {
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
-        let mut builder = ::config::Config::builder().add_source(defaults.clone());
+        let mut presets = ::config::Config::builder();
+        for (key, value) in sources.presets {
+            presets = presets.set_override(key, value)?;
+        }
+        let mut builder = ::config::Config::builder()
+            .add_source(defaults.clone())
+            .add_source(presets.build()?);
         if let Some(path) = sources.file {
             builder = builder.add_source(File::from(path).format(FileFormat::Toml));
         }

@@ -50,6 +50,7 @@ fn arguments_go_over_the_environment_and_that_over_the_file() {
             ("WAGATE_SERVER__LISTEN".to_owned(), "127.0.0.1:2".to_owned()),
             ("WAGATE_STORAGE__DATA_DIR".to_owned(), "c".to_owned()),
         ]),
+        presets: vec![("storage.data_dir", "a".to_owned())],
         arguments: vec![("storage.data_dir", "d".to_owned())],
     };
     let config = Config::load(sources, Role::Gateway).expect("good");
@@ -183,4 +184,22 @@ fn wild_values_are_refused_by_name() {
         let refused = refusal(&[(name, value)]);
         assert!(refused.contains(word), "{name}={value}: {refused}");
     }
+}
+
+#[test]
+fn the_sandbox_has_defaults_of_its_own_and_they_give_way() {
+    let mut sources = Sources::default();
+    sources.preset("storage.data_dir", "own");
+    sources.preset("sessions.default_network", "sandbox");
+    sources.argument("server.listen", None);
+    let config = Config::load(sources, Role::Sandbox).expect("good");
+    assert_eq!(config.storage.data_dir, PathBuf::from("own"));
+    assert_eq!(config.sessions.default_network, Network::Sandbox);
+
+    let mut sources = Sources::default();
+    sources.preset("storage.data_dir", "own");
+    let variable = ("WAGATE_STORAGE__DATA_DIR".to_owned(), "else".to_owned());
+    sources.variables.extend([variable]);
+    let config = Config::load(sources, Role::Sandbox).expect("good");
+    assert_eq!(config.storage.data_dir, PathBuf::from("else"));
 }
