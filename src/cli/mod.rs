@@ -130,23 +130,25 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
-    /// Every `wagate …` line in a fenced block of the README is a command there is.
+    /// Every `wagate …` line in a shell block of the README is a command there is.
     #[test]
     fn the_readme_shows_commands_that_exist() {
-        let mut shown = 0;
+        let (mut shown, mut in_shell) = (0, false);
         for (number, line) in include_str!("../../README.md").lines().enumerate() {
-            let line = line.trim_start_matches("$ ");
-            let Some(rest) = line
+            if let Some(language) = line.strip_prefix("```") {
+                in_shell = language == "sh";
+            }
+            let command = line
                 .strip_prefix("wagate ")
-                .or_else(|| line.strip_prefix("cargo run --release -- "))
-            else {
+                .or_else(|| line.strip_prefix("cargo run --release -- "));
+            let Some(command) = command.filter(|_| in_shell) else {
                 continue;
             };
-            let words = rest.split('#').next().unwrap_or_default();
-            let words = split_words(words);
-            if let Err(error) = Arguments::try_parse_from(
-                std::iter::once("wagate").chain(words.iter().map(String::as_str)),
-            ) {
+            let words = split_words(command.split('#').next().unwrap_or_default());
+            let words = ["wagate"]
+                .into_iter()
+                .chain(words.iter().map(String::as_str));
+            if let Err(error) = Arguments::try_parse_from(words) {
                 panic!("README.md:{}: {line}\n{error}", number + 1);
             }
             shown += 1;
