@@ -32,6 +32,7 @@ const SYSTEM_AUTHORITIES: [&str; 4] = [
 
 /// Which server, and who asks.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Target {
     /// The server: http://… or, with TLS, https://….
     #[arg(

@@ -34,7 +34,7 @@ struct Arguments {
     #[command(flatten)]
     target: Target,
     /// Print proto3 JSON, one object per line.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Options of every command")]
     json: bool,
     #[command(subcommand)]
     command: Command,
