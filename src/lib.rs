@@ -1,5 +1,6 @@
 //! wagate: a WhatsApp gateway that speaks gRPC.
 
+pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `wagate` program: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    wagate::cli::run()
+}
