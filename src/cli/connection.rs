@@ -11,9 +11,13 @@ use tonic::{
 };
 
 use super::failure::Failure;
-use crate::proto::v1::{
-    api_key_service_client::ApiKeyServiceClient, event_service_client::EventServiceClient,
-    instance_service_client::InstanceServiceClient, message_service_client::MessageServiceClient,
+use crate::proto::{
+    sandbox_v1::sandbox_service_client::SandboxServiceClient,
+    v1::{
+        api_key_service_client::ApiKeyServiceClient, event_service_client::EventServiceClient,
+        instance_service_client::InstanceServiceClient,
+        message_service_client::MessageServiceClient,
+    },
 };
 
 const USER_AGENT: &str = concat!("wagate-cli/", env!("CARGO_PKG_VERSION"));
@@ -95,7 +99,7 @@ pub struct Gateway {
 }
 
 impl Target {
-    #[cfg(test)]
+    /// The server at this address, asked with this key.
     pub fn new(endpoint: &str, api_key: Option<&str>) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
@@ -191,6 +195,11 @@ impl Gateway {
     /// MessageService.
     pub fn messages(&self) -> MessageServiceClient<Connection> {
         MessageServiceClient::new(self.connection.clone())
+    }
+
+    /// SandboxService, which only `wagate sandbox` serves.
+    pub fn sandbox(&self) -> SandboxServiceClient<Connection> {
+        SandboxServiceClient::new(self.connection.clone())
     }
 
     /// ApiKeyService.

@@ -5,6 +5,7 @@
 //! the server.
 
 mod connection;
+mod demo;
 mod events;
 mod failure;
 mod format;
@@ -69,15 +70,14 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let json = arguments.json;
     match arguments.command {
         Command::Serve(serve) => {
-            let config = serve.config()?;
-            threads()?.block_on(crate::app::serve(config))?;
+            threads()?.block_on(serve.run())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Sandbox(sandbox) => {
-            let config = sandbox.config()?;
-            threads()?.block_on(crate::app::sandbox(config, sandbox.demo()))?;
+            threads()?.block_on(sandbox.run(json))?;
             Ok(ExitCode::SUCCESS)
         }
         _ => runtime::Builder::new_current_thread()

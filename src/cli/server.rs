@@ -4,7 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{Config, ConfigError, Role, Sources};
+use super::{
+    connection::Target,
+    demo::{self, INSTANCE},
+    failure::Failure,
+    output::Output,
+};
+use crate::{
+    app::{self, SandboxGateway},
+    config::{self, Config, ConfigError, Role, Sources},
+    lifecycle::Shutdown,
+    telemetry,
+};
 
 /// Apart from `wagate serve`'s, so that one never opens the other's database.
 const SANDBOX_DATA: &str = "wagate-data/sandbox";
@@ -42,8 +53,15 @@ pub struct Serve {
 
 impl Serve {
     /// The settings to run with.
-    pub fn config(&self) -> Result<Config, ConfigError> {
+    fn config(&self) -> Result<Config, ConfigError> {
         Config::load(self.overrides.sources(), Role::Gateway)
+    }
+
+    /// Runs the gateway until it is told to stop.
+    pub async fn run(&self) -> Result<(), Failure> {
+        let config = self.config()?;
+        log_as(&config)?;
+        Ok(app::serve(config).await?)
     }
 }
 
@@ -62,7 +80,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// The settings to run with.
-    pub fn config(&self) -> Result<Config, ConfigError> {
+    fn config(&self) -> Result<Config, ConfigError> {
         let mut sources = self.overrides.sources();
         sources.preset("storage.data_dir", SANDBOX_DATA);
         sources.preset("sessions.default_network", "sandbox");
@@ -70,8 +88,114 @@ impl Sandbox {
         Config::load(sources, Role::Sandbox)
     }
 
-    /// Whether to show a conversation first.
-    pub fn demo(&self) -> bool {
-        !self.no_demo
+    /// Runs the network and the gateway until told to stop, with a conversation first.
+    pub async fn run(&self, json: bool) -> Result<(), Failure> {
+        let config = self.config()?;
+        log_as(&config)?;
+        let shutdown = Shutdown::new();
+        shutdown.obey_signals()?;
+        let running = SandboxGateway::start(&config, shutdown.clone()).await?;
+        let about = About::of(&running);
+        let mut output = Output::stdio(json);
+        output.remark(&about.banner());
+        let serving = running.run();
+        tokio::pin!(serving);
+        if !self.no_demo {
+            tokio::select! {
+                ended = &mut serving => return Ok(ended?),
+                shown = about.demo(&mut output) => {
+                    if let Err(failure) = shown
+                        && !shutdown.has_begun()
+                    {
+                        // The server is good without the show.
+                        failure.report(json);
+                    }
+                }
+            }
+        } else {
+            output.remark(&about.first_steps());
+        }
+        Ok(serving.await?)
     }
+}
+
+/// What a user of a running sandbox needs to know.
+struct About {
+    endpoint: String,
+    network: String,
+    key: String,
+    key_file: PathBuf,
+}
+
+impl About {
+    fn of(running: &SandboxGateway) -> Self {
+        Self {
+            endpoint: format!("http://{}", running.gateway.address),
+            network: running.network.ws_url(),
+            key: running.key.clone(),
+            key_file: running.key_file.clone(),
+        }
+    }
+
+    fn banner(&self) -> String {
+        format!(
+            "wagate {version}: gateway and WhatsApp network in one process, no phone needed\n\n  \
+             gRPC     {endpoint}\n  \
+             network  {network}\n  \
+             API key  {key}  (kept in {file})\n",
+            version = env!("CARGO_PKG_VERSION"),
+            endpoint = self.endpoint,
+            network = self.network,
+            key = self.key,
+            file = self.key_file.display(),
+        )
+    }
+
+    async fn demo(&self, output: &mut Output) -> Result<(), Failure> {
+        let gateway = Target::new(&self.endpoint, Some(&self.key))
+            .connect()
+            .await?;
+        demo::run(&gateway, output, |peer| {
+            format!(
+                "{}  wagate send {INSTANCE} {} \"Hi from the terminal\"\n  wagate events --from earliest\n{}",
+                self.exports(),
+                peer.number,
+                self.grpcurl(),
+            )
+        })
+        .await
+    }
+
+    fn first_steps(&self) -> String {
+        format!(
+            "{}  wagate instance create first\n  wagate instance list\n{}",
+            self.exports(),
+            self.grpcurl(),
+        )
+    }
+
+    fn exports(&self) -> String {
+        format!(
+            "\nIt stays up; Ctrl-C ends it. Try in another terminal:\n\n  \
+             export WAGATE_ENDPOINT={} WAGATE_API_KEY={}\n",
+            self.endpoint, self.key
+        )
+    }
+
+    fn grpcurl(&self) -> String {
+        format!(
+            "  grpcurl -plaintext -H \"authorization: Bearer $WAGATE_API_KEY\" {} list\n",
+            self.endpoint.trim_start_matches("http://"),
+        )
+    }
+}
+
+/// Starts logging as the settings say; the default filter also masks numbers.
+fn log_as(config: &Config) -> anyhow::Result<()> {
+    let format = match config.log.format {
+        config::LogFormat::Text => telemetry::Format::Text,
+        config::LogFormat::Json => telemetry::Format::Json,
+    };
+    let filter = Some(config.log.filter.as_str()).filter(|filter| !filter.is_empty());
+    telemetry::init(format, filter)
 }

@@ -99,12 +99,13 @@ impl Services {
     /// Adds one.
     pub fn add<S>(&mut self, service: S) -> &mut Self
     where
-        S: tower::Service<http::Request<Body>, Error = Infallible, Response = http::Response<Body>>
+        S: tower::Service<http::Request<Body>, Error = Infallible>
             + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
+        S::Response: axum::response::IntoResponse,
         S::Future: Send + 'static,
     {
         self.routes.add_service(service);

@@ -15,6 +15,7 @@ use crate::{
     },
     events::timestamp,
     storage::{InstanceRow, StorageError},
+    wa::WaError,
 };
 
 pub use crate::proto::v1::ErrorReason as Reason;
@@ -167,6 +168,50 @@ impl From<AuthError> for Status {
                 refuse(Reason::ApiKeyInvalid, "no good API key has this secret").into()
             }
             AuthError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<WaError> for Status {
+    fn from(error: WaError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            WaError::InstanceNotFound => refuse(
+                Reason::InstanceNotFound,
+                "the instance was deleted meanwhile",
+            )
+            .into(),
+            WaError::NameTaken(name) => instance_name_taken(&name),
+            WaError::RequestReused => request_id_reused("body"),
+            WaError::NetworkNotConfigured(network) => {
+                refuse(Reason::NetworkNotConfigured, sentence)
+                    .with("network", network)
+                    .into()
+            }
+            WaError::AlreadyPaired => refuse(Reason::InstanceAlreadyPaired, sentence).into(),
+            WaError::PairingInProgress => refuse(Reason::PairingInProgress, sentence).into(),
+            WaError::NotOpen(row) => not_open(&row).unwrap_or_else(|| {
+                refuse(Reason::StateConflict, sentence)
+                    .with("state", row.state)
+                    .into()
+            }),
+            WaError::NotOnWhatsApp => refuse(Reason::RecipientNotOnWhatsapp, sentence)
+                .field("recipient", "must be the number of a WhatsApp account")
+                .into(),
+            WaError::MessageRefused(code) => refuse(Reason::MessageRefused, sentence)
+                .with("code", code)
+                .into(),
+            WaError::Timeout(cause) => {
+                tracing::warn!(cause, "WhatsApp did not answer");
+                refuse(
+                    Reason::WhatsappTimeout,
+                    "WhatsApp did not answer in time; try again",
+                )
+                .retry_after(RETRY_SOON)
+                .into()
+            }
+            WaError::ShuttingDown => draining(RETRY_SOON),
+            WaError::Storage(error) => error.into(),
         }
     }
 }

@@ -237,7 +237,7 @@ impl Sandbox {
         ControlService::new(self.clone())
     }
 
-    /// Closes the listener and every connection.
+    /// Closes the listener and every connection, and leaves the data folder to others.
     pub async fn shutdown(&self) {
         self.network.stop.cancel();
         self.network.tasks.close();
@@ -246,6 +246,9 @@ impl Sandbox {
             .is_err()
         {
             tracing::warn!("some connections to the sandbox did not end in time");
+        }
+        if let Err(error) = self.network.store.close() {
+            tracing::warn!(%error, "the sandbox's data folder stays locked");
         }
     }
 }

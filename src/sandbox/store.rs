@@ -111,8 +111,9 @@ struct Log {
     size: u64,
     compacted_size: u64,
     torn: bool,
+    closed: bool,
     /// Held for the life of the store: two networks on one folder would hand out keys twice.
-    _lock: File,
+    lock: File,
 }
 
 impl Store {
@@ -144,7 +145,8 @@ impl Store {
             size,
             compacted_size: size,
             torn: false,
-            _lock: lock,
+            closed: false,
+            lock,
         };
         Ok((
             Self {
@@ -152,6 +154,14 @@ impl Store {
             },
             Records(records),
         ))
+    }
+
+    /// Leaves the folder to others: nothing is written after this.
+    pub fn close(&self) -> io::Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.closed = true;
+        log.lock.unlock()
     }
 
     /// Makes a batch durable.
@@ -168,6 +178,12 @@ impl Store {
 
 impl Log {
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.closed {
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the sandbox is shut down",
+            ));
+        }
         if self.torn {
             // The half line before must not swallow this one; a lone half line is skipped when read.
             self.file.write_all(b"\n")?;

@@ -117,6 +117,9 @@ pub struct MessageSecret {
 /// One device's rows. Nothing here reaches another device's. Writes for a deleted instance fail.
 #[async_trait]
 pub trait DeviceStorage: Send + Sync + 'static {
+    /// Removes all rows of the device: it is no longer anybody's.
+    async fn clear(&self) -> Result<()>;
+
     // Records.
 
     /// One record.

@@ -271,6 +271,8 @@ pub struct MessageRow {
     pub time: SystemTime,
     /// Number of `wagate.v1.MessageStatus`.
     pub status: i32,
+    /// The status before the last rise; the same as `status` where it has not risen.
+    pub previous_status: i32,
     /// WhatsApp's reason for an error.
     pub status_reason: String,
     /// The encoded `wagate.v1.Message`; its status is that of this row, not that in the bytes.

@@ -1,3 +1,24 @@
-//! The only room of the gateway that names whatsapp_rust, wacore and waproto.
+//! The only room of the gateway that names `whatsapp_rust`, `wacore` and `waproto`.
+//!
+//! Owns the WhatsApp clients: one task per instance ([`session`]) holds one client of the library
+//! ([`link`]) on our storage ([`store`]). Messages enter by one door ([`hook`]) and leave by another
+//! ([`outbound`]); [`convert`] is where WhatsApp's types become ours. Lets no type of the library
+//! out, and knows nothing of gRPC or SQL.
 
-pub mod store;
+mod convert;
+mod error;
+mod hook;
+mod link;
+mod networks;
+mod outbound;
+mod pairing;
+mod registry;
+mod session;
+mod store;
+
+pub use convert::rows::{instance as instance_resource, message as message_resource};
+pub use error::{WaError, network_name};
+pub use networks::{NetworksConfig, SandboxPeer};
+pub use outbound::Outgoing;
+pub use pairing::{PairStep, PairingMethod, RefusedReason};
+pub use registry::Registry;

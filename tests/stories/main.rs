@@ -1,1 +1,9 @@
-fn main() {}
+//! Stories: a real gateway on a real network, told over gRPC.
+
+mod support;
+
+mod command_line;
+mod conversation;
+mod errors;
+mod pairing;
+mod subscribe;

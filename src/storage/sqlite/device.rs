@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite:
 
 use super::{
     error::{deleted, strange},
-    rows,
+    instances, rows,
     unit::Unit,
     writer::Writer,
 };
@@ -315,6 +315,14 @@ async fn expire_secrets(work: &(InstanceNumber, i64), unit: &mut Unit) -> Result
 
 #[async_trait]
 impl DeviceStorage for SqliteDevice {
+    async fn clear(&self) -> Result<()> {
+        self.writer
+            .steps(self.instance, |number, unit| {
+                Box::pin(instances::purge_device(number, unit))
+            })
+            .await
+    }
+
     async fn record(&self, kind: RecordKind, key: &str) -> Result<Option<Bytes>> {
         let value: Option<Vec<u8>> = sqlx::query_scalar(
             "SELECT value FROM device_record WHERE instance = ? AND kind = ? AND key = ?",

@@ -35,9 +35,13 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 7] = [
+const PURGES: [&str; 2] = [
     "DELETE FROM message WHERE instance = ?",
     "DELETE FROM request WHERE instance = ?",
+];
+
+/// All that its device has.
+const DEVICE_PURGES: [&str; 5] = [
     "DELETE FROM device_record WHERE instance = ?",
     "DELETE FROM device_lid WHERE instance = ?",
     "DELETE FROM device_sender_key_holder WHERE instance = ?",
@@ -247,6 +251,19 @@ pub(super) struct Delete {
     pub(super) events: EventsOf<InstanceRow>,
 }
 
+/// Removes all rows of an instance's device.
+pub(super) async fn purge_device(number: &InstanceNumber, unit: &mut Unit) -> Result<()> {
+    // What waits to be written comes first, or it would come after.
+    unit.flush().await?;
+    for statement in DEVICE_PURGES {
+        sqlx::query(statement)
+            .bind(number.0)
+            .execute(&mut unit.connection)
+            .await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn delete(work: &Delete, unit: &mut Unit) -> Result<bool> {
     let Some(row) = find(&mut unit.connection, work.number).await? else {
         return Ok(false);
@@ -258,6 +275,7 @@ pub(super) async fn delete(work: &Delete, unit: &mut Unit) -> Result<bool> {
             .execute(&mut unit.connection)
             .await?;
     }
+    purge_device(&work.number, unit).await?;
     sqlx::query("DELETE FROM instance WHERE number = ?")
         .bind(work.number.0)
         .execute(&mut unit.connection)

@@ -17,7 +17,7 @@ macro_rules! with_columns {
         concat!(
             $before,
             " instance, message_id, chat, sender, from_me, outbound, time, status, \
-             status_reason, body, raw ",
+             previous_status, status_reason, body, raw ",
             $after
         )
     };
@@ -48,9 +48,10 @@ fn message_of(row: &SqliteRow) -> Result<MessageRow> {
         outbound: row.try_get(5)?,
         time: time::from_micros(row.try_get(6)?),
         status: row.try_get(7)?,
-        status_reason: row.try_get(8)?,
-        body: row.try_get::<Vec<u8>, _>(9)?.into(),
-        raw: row.try_get::<Vec<u8>, _>(10)?.into(),
+        previous_status: row.try_get(8)?,
+        status_reason: row.try_get(9)?,
+        body: row.try_get::<Vec<u8>, _>(10)?.into(),
+        raw: row.try_get::<Vec<u8>, _>(11)?.into(),
     })
 }
 
@@ -63,7 +64,7 @@ pub(super) async fn insert(
     rows::with_values(
         connection,
         "INSERT INTO message (instance, message_id, chat, sender, from_me, outbound, time, status, \
-         status_reason, body, raw)",
+         previous_status, status_reason, body, raw)",
         messages,
         tail,
         |mut row, message| {
@@ -76,6 +77,7 @@ pub(super) async fn insert(
                 .push_bind(message.outbound)
                 .push_bind(time::micros(message.time))
                 .push_bind(message.status)
+                .push_bind(message.previous_status)
                 .push_bind(&*message.status_reason)
                 .push_bind(&message.body[..])
                 .push_bind(&message.raw[..]);
@@ -225,7 +227,8 @@ pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<M
     }
     let mut raised = Vec::new();
     for ids in raise.message_ids.chunks(IDS) {
-        let mut statement = QueryBuilder::<Sqlite>::new("UPDATE message SET status = ");
+        let mut statement =
+            QueryBuilder::<Sqlite>::new("UPDATE message SET previous_status = status, status = ");
         statement.push_bind(raise.status);
         statement
             .push(", status_reason = ")

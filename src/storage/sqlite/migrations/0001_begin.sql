@@ -60,6 +60,7 @@ CREATE TABLE message (
     outbound SMALLINT NOT NULL,
     time BIGINT NOT NULL,
     status INTEGER NOT NULL,
+    previous_status INTEGER NOT NULL,
     status_reason TEXT NOT NULL,
     body BLOB NOT NULL,
     raw BLOB NOT NULL,

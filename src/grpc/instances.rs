@@ -1,0 +1,314 @@
+//! InstanceService: each method reads its request, asks the registry or the store, and answers.
+
+use std::{pin::Pin, sync::Arc, time::SystemTime};
+
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::{access, page, qr, requests, status};
+use crate::{
+    domain::{
+        ids::{InstanceId, InstanceName, InstanceNumber},
+        permission::Permission,
+        recipient::Recipient,
+    },
+    events::timestamp,
+    proto::v1::{
+        self,
+        instance_service_server::{InstanceService, InstanceServiceServer},
+        pair_instance_response::Step,
+    },
+    storage::{InstanceChange, InstanceRow, Network, NewInstance, Storage},
+    wa::{PairStep, PairingMethod, RefusedReason, Registry, instance_resource},
+};
+
+const LIST: &str = "ListInstances";
+
+/// The service.
+pub struct Instances {
+    storage: Arc<dyn Storage>,
+    registry: Arc<Registry>,
+}
+
+impl Instances {
+    /// The service, on this store and these sessions.
+    pub fn server(
+        storage: Arc<dyn Storage>,
+        registry: Arc<Registry>,
+    ) -> InstanceServiceServer<Self> {
+        InstanceServiceServer::new(Self { storage, registry })
+    }
+
+    /// The instance that a request names, if the caller may do this with it.
+    async fn named<T>(
+        &self,
+        request: &Request<T>,
+        permission: Permission,
+        name: &str,
+    ) -> Result<InstanceRow, Status> {
+        let caller = access::permit(request, permission)?;
+        access::instance(self.storage.as_ref(), &caller, "instance", name).await
+    }
+}
+
+#[tonic::async_trait]
+impl InstanceService for Instances {
+    async fn create_instance(
+        &self,
+        request: Request<v1::CreateInstanceRequest>,
+    ) -> Result<Response<v1::CreateInstanceResponse>, Status> {
+        let caller = access::permit(&request, Permission::InstancesWrite)?;
+        if caller.instances().is_some() {
+            // A key that is bound to instances has no business with others.
+            return Err(status::permission_denied(Permission::InstancesWrite));
+        }
+        let asked = request.into_inner();
+        let body = v1::CreateInstanceRequest {
+            request_id: String::new(),
+            ..asked.clone()
+        };
+        let mark = requests::mark(&caller, "CreateInstance", &asked.request_id, &body)?;
+        let name = Some(asked.name.as_str())
+            .filter(|name| !name.is_empty())
+            .map(|name| InstanceName::parse(name).map_err(|why| status::field_invalid("name", why)))
+            .transpose()?;
+        let network = match v1::Network::try_from(asked.network) {
+            Ok(v1::Network::Unspecified) => None,
+            Ok(v1::Network::Whatsapp) => Some(Network::WhatsApp),
+            Ok(v1::Network::Sandbox) => Some(Network::Sandbox),
+            Err(_) => return Err(status::field_invalid("network", "is not a known network")),
+        };
+        let new = NewInstance {
+            id: InstanceId::generate(),
+            name,
+            // The registry decides where the caller names none.
+            network: network.unwrap_or(Network::WhatsApp),
+            show_online: asked.show_online,
+            create_time: SystemTime::now(),
+        };
+        let row = self.registry.create(network, new, mark).await?;
+        Ok(Response::new(v1::CreateInstanceResponse {
+            instance: Some(instance_resource(&row)),
+        }))
+    }
+
+    async fn get_instance(
+        &self,
+        request: Request<v1::GetInstanceRequest>,
+    ) -> Result<Response<v1::GetInstanceResponse>, Status> {
+        let name = &request.get_ref().instance;
+        let row = self
+            .named(&request, Permission::InstancesRead, name)
+            .await?;
+        Ok(Response::new(v1::GetInstanceResponse {
+            instance: Some(instance_resource(&row)),
+        }))
+    }
+
+    async fn list_instances(
+        &self,
+        request: Request<v1::ListInstancesRequest>,
+    ) -> Result<Response<v1::ListInstancesResponse>, Status> {
+        let caller = access::permit(&request, Permission::InstancesRead)?;
+        let asked = request.into_inner();
+        let size = page::size(asked.page_size)?;
+        let after = page::after(LIST, &asked.page_token)?
+            .map(|key| key.parse().map_err(|_| status::page_token_invalid()))
+            .transpose()?
+            .map(InstanceNumber);
+        let only = caller.instances().map(|bound| bound.to_vec());
+        // One more than asked for tells whether there is a next page.
+        let mut rows = self.storage.list_instances(after, only, size + 1).await?;
+        let more = rows.len() > size;
+        rows.truncate(size);
+        let next_page_token = match rows.last() {
+            Some(last) if more => page::token(LIST, &last.number.to_string()),
+            _ => String::new(),
+        };
+        Ok(Response::new(v1::ListInstancesResponse {
+            instances: rows.iter().map(instance_resource).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn update_instance(
+        &self,
+        request: Request<v1::UpdateInstanceRequest>,
+    ) -> Result<Response<v1::UpdateInstanceResponse>, Status> {
+        let name = &request.get_ref().instance;
+        let row = self
+            .named(&request, Permission::InstancesWrite, name)
+            .await?;
+        let asked = request.into_inner();
+        let mut change = InstanceChange::default();
+        let mask = asked.update_mask.map(|mask| mask.paths).unwrap_or_default();
+        if mask.is_empty() {
+            return Err(status::field_invalid(
+                "update_mask",
+                "must name what to change: name, show_online",
+            ));
+        }
+        for path in mask {
+            match path.as_str() {
+                "name" => {
+                    let name = InstanceName::parse(&asked.name);
+                    change.name = Some(name.map_err(|why| status::field_invalid("name", why))?);
+                }
+                "show_online" => change.show_online = Some(asked.show_online),
+                _ => {
+                    return Err(status::field_invalid(
+                        "update_mask",
+                        "may name only name and show_online",
+                    ));
+                }
+            }
+        }
+        let row = self.registry.change(row.number, change).await?;
+        Ok(Response::new(v1::UpdateInstanceResponse {
+            instance: Some(instance_resource(&row)),
+        }))
+    }
+
+    async fn delete_instance(
+        &self,
+        request: Request<v1::DeleteInstanceRequest>,
+    ) -> Result<Response<v1::DeleteInstanceResponse>, Status> {
+        let name = &request.get_ref().instance;
+        let row = self
+            .named(&request, Permission::InstancesWrite, name)
+            .await?;
+        self.registry.delete(row.number).await?;
+        Ok(Response::new(v1::DeleteInstanceResponse {}))
+    }
+
+    async fn connect_instance(
+        &self,
+        request: Request<v1::ConnectInstanceRequest>,
+    ) -> Result<Response<v1::ConnectInstanceResponse>, Status> {
+        let name = &request.get_ref().instance;
+        let row = self
+            .named(&request, Permission::InstancesWrite, name)
+            .await?;
+        let row = self.registry.connect(row.number).await?;
+        Ok(Response::new(v1::ConnectInstanceResponse {
+            instance: Some(instance_resource(&row)),
+        }))
+    }
+
+    async fn disconnect_instance(
+        &self,
+        request: Request<v1::DisconnectInstanceRequest>,
+    ) -> Result<Response<v1::DisconnectInstanceResponse>, Status> {
+        let name = &request.get_ref().instance;
+        let row = self
+            .named(&request, Permission::InstancesWrite, name)
+            .await?;
+        let row = self.registry.disconnect(row.number).await?;
+        Ok(Response::new(v1::DisconnectInstanceResponse {
+            instance: Some(instance_resource(&row)),
+        }))
+    }
+
+    async fn restart_instance(
+        &self,
+        request: Request<v1::RestartInstanceRequest>,
+    ) -> Result<Response<v1::RestartInstanceResponse>, Status> {
+        let name = &request.get_ref().instance;
+        let row = self
+            .named(&request, Permission::InstancesWrite, name)
+            .await?;
+        let row = self.registry.restart(row.number).await?;
+        Ok(Response::new(v1::RestartInstanceResponse {
+            instance: Some(instance_resource(&row)),
+        }))
+    }
+
+    async fn logout_instance(
+        &self,
+        request: Request<v1::LogoutInstanceRequest>,
+    ) -> Result<Response<v1::LogoutInstanceResponse>, Status> {
+        let name = &request.get_ref().instance;
+        let row = self
+            .named(&request, Permission::InstancesWrite, name)
+            .await?;
+        let row = self.registry.logout(row.number).await?;
+        Ok(Response::new(v1::LogoutInstanceResponse {
+            instance: Some(instance_resource(&row)),
+        }))
+    }
+
+    type PairInstanceStream =
+        Pin<Box<dyn Stream<Item = Result<v1::PairInstanceResponse, Status>> + Send>>;
+
+    async fn pair_instance(
+        &self,
+        request: Request<v1::PairInstanceRequest>,
+    ) -> Result<Response<Self::PairInstanceStream>, Status> {
+        let name = &request.get_ref().instance;
+        let row = self
+            .named(&request, Permission::InstancesPair, name)
+            .await?;
+        let asked = request.into_inner();
+        let method = if asked.phone_number.is_empty() {
+            PairingMethod::Qr
+        } else {
+            match Recipient::parse(&asked.phone_number) {
+                Ok(Recipient::Number(number)) => PairingMethod::Code(number),
+                Ok(Recipient::Lid(_)) => {
+                    return Err(status::field_invalid(
+                        "phone_number",
+                        "must be a phone number",
+                    ));
+                }
+                Err(why) => return Err(status::field_invalid("phone_number", why)),
+            }
+        };
+        let steps = self.registry.pair(row.number, method).await?;
+        let steps = ReceiverStream::new(steps).map(|step| {
+            Ok(v1::PairInstanceResponse {
+                step: Some(shown(step)?),
+            })
+        });
+        Ok(Response::new(Box::pin(steps)))
+    }
+}
+
+fn shown(step: PairStep) -> Result<Step, Status> {
+    Ok(match step {
+        PairStep::Qr { text, expire_time } => {
+            let png = qr::png(&text).map_err(|error| {
+                tracing::error!(%error, "a QR can't be drawn");
+                status::internal()
+            })?;
+            Step::QrCode(v1::QrCode {
+                text,
+                png: png.into(),
+                expire_time: Some(timestamp(expire_time)),
+            })
+        }
+        PairStep::Code { code, expire_time } => Step::PairingCode(v1::PairingCode {
+            code,
+            expire_time: Some(timestamp(expire_time)),
+        }),
+        PairStep::Paired(row) => Step::Paired(v1::Paired {
+            instance: Some(instance_resource(&row)),
+        }),
+        PairStep::Expired => Step::Expired(v1::PairingExpired {}),
+        PairStep::Refused(reason, detail) => {
+            use v1::PairingRefusedReason as Told;
+            let reason = match reason {
+                RefusedReason::Rejected => Told::Rejected,
+                RefusedReason::PasskeyRequired => Told::PasskeyRequired,
+                RefusedReason::RateLimited => Told::RateLimited,
+                RefusedReason::PhoneNumberRefused => Told::PhoneNumberRefused,
+                RefusedReason::Outdated => Told::Outdated,
+                RefusedReason::Unreachable => Told::Unreachable,
+                RefusedReason::Cancelled => Told::Cancelled,
+            };
+            Step::Refused(v1::PairingRefused {
+                reason: reason.into(),
+                detail,
+            })
+        }
+    })
+}

@@ -1,0 +1,38 @@
+//! Stored rows as the contract shows them.
+
+use prost::Message as _;
+
+use crate::{
+    events::timestamp,
+    proto::v1,
+    storage::{InstanceRow, MessageRow, StorageError},
+};
+
+/// An instance for callers.
+pub fn instance(row: &InstanceRow) -> v1::Instance {
+    v1::Instance {
+        id: row.id.to_string(),
+        name: row.name.to_string(),
+        number: row.number.0,
+        network: row.network as i32,
+        state: row.state as i32,
+        state_reason: row.state_reason.clone(),
+        state_time: Some(timestamp(row.state_time)),
+        banned_until: row.banned_until.map(timestamp),
+        phone_number: row.phone_number.clone(),
+        lid: row.lid.clone(),
+        push_name: row.push_name.clone(),
+        show_online: row.show_online,
+        create_time: Some(timestamp(row.create_time)),
+        update_time: Some(timestamp(row.update_time)),
+    }
+}
+
+/// A message for callers, with its status of now.
+pub fn message(row: &MessageRow) -> Result<v1::Message, StorageError> {
+    let mut message = v1::Message::decode(row.body.clone())
+        .map_err(|error| StorageError::Corrupt(anyhow::Error::new(error)))?;
+    message.status = row.status;
+    message.status_reason.clone_from(&row.status_reason);
+    Ok(message)
+}

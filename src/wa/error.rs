@@ -1,0 +1,55 @@
+//! What can go wrong between a caller and WhatsApp.
+
+use crate::{
+    domain::ids::InstanceName,
+    storage::{InstanceRow, Network, StorageError},
+};
+
+/// Why this room could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WaError {
+    /// There is no such instance (any more).
+    #[error("there is no such instance")]
+    InstanceNotFound,
+    /// Another instance has the name.
+    #[error("another instance is named '{0}'")]
+    NameTaken(InstanceName),
+    /// The request id was used before with another body.
+    #[error("this request_id was used before with another body")]
+    RequestReused,
+    /// This server has no such network.
+    #[error("this server has no {0} network configured")]
+    NetworkNotConfigured(&'static str),
+    /// The instance has credentials already.
+    #[error("the instance is paired already; log it out first")]
+    AlreadyPaired,
+    /// A pairing is running.
+    #[error("another pairing of this instance is running")]
+    PairingInProgress,
+    /// The instance is in no state for this.
+    #[error("the instance is {}", .0.state)]
+    NotOpen(Box<InstanceRow>),
+    /// WhatsApp knows no account with this number.
+    #[error("WhatsApp knows no account with this number")]
+    NotOnWhatsApp,
+    /// WhatsApp refused the message.
+    #[error("WhatsApp refused the message: {0}")]
+    MessageRefused(String),
+    /// WhatsApp did not answer in time.
+    #[error("WhatsApp did not answer in time: {0}")]
+    Timeout(String),
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A network's name in messages and metadata.
+pub fn network_name(network: Network) -> &'static str {
+    match network {
+        Network::WhatsApp => "whatsapp",
+        Network::Sandbox => "sandbox",
+    }
+}

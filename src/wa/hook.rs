@@ -1,0 +1,114 @@
+//! The door by which messages enter: they are committed here before WhatsApp hears that we have them.
+//!
+//! Owns the one transaction that stores a message and its event. Never sends, fetches or waits for
+//! the same chat: the library holds the sender's lock meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use whatsapp_rust::{Client, InboundDurabilityHook, types::events::InboundMessage};
+
+use super::convert::{ids::Account, inbound};
+use crate::{
+    events,
+    storage::{InstanceRow, MessageRow, NewEvent, Storage},
+};
+
+/// Pauses between the tries to store a batch; after the last the session starts over, so that
+/// WhatsApp delivers the batch again.
+const RETRY_AFTER: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
+
+/// Stores the messages of one instance.
+#[derive(Clone)]
+pub(super) struct Intake {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) instance: watch::Receiver<InstanceRow>,
+}
+
+impl Intake {
+    /// Stores what is new of these, with its events; returns after the commit.
+    pub(super) async fn record(
+        &self,
+        client: &Client,
+        batch: &[InboundMessage],
+    ) -> anyhow::Result<()> {
+        let rows = self.convert(&account(client), batch);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut pauses = RETRY_AFTER.into_iter();
+        loop {
+            let Err(error) = self.storage.record_messages(rows.clone()).await else {
+                return Ok(());
+            };
+            let Some(pause) = pauses.next() else {
+                return Err(error.into());
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn convert(
+        &self,
+        account: &Account,
+        batch: &[InboundMessage],
+    ) -> Vec<(MessageRow, Vec<NewEvent>)> {
+        let instance = self.instance.borrow();
+        batch
+            .iter()
+            .filter_map(|one| {
+                let inbound = inbound::convert(
+                    instance.number,
+                    instance.id,
+                    account,
+                    &one.info,
+                    &one.message,
+                )?;
+                let event = events::compose(
+                    &instance,
+                    inbound.payload,
+                    inbound.time,
+                    &inbound.dedupe_key,
+                );
+                Some((inbound.row, vec![event]))
+            })
+            .collect()
+    }
+}
+
+/// Who the client is, by its device.
+pub(super) fn account(client: &Client) -> Account {
+    let device = client.persistence_manager().get_device_snapshot();
+    Account {
+        number: device.pn.as_ref().map(|jid| jid.to_non_ad()),
+        lid: device.lid.as_ref().map(|jid| jid.to_non_ad()),
+        push_name: device.push_name.clone(),
+    }
+}
+
+#[async_trait]
+impl InboundDurabilityHook for Intake {
+    async fn on_messages(
+        &self,
+        client: Arc<Client>,
+        batch: &[InboundMessage],
+    ) -> anyhow::Result<()> {
+        let stored = self.record(&client, batch).await;
+        if let Err(error) = &stored {
+            tracing::error!(
+                instance = %self.instance.borrow().number,
+                messages = batch.len(),
+                %error,
+                "messages can't be stored; WhatsApp keeps them and the session starts over"
+            );
+            // The library asks for them again only after a new login.
+            tokio::spawn(async move { client.reconnect().await });
+        }
+        stored
+    }
+}

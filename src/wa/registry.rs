@@ -1,0 +1,239 @@
+//! All instances of this process.
+//!
+//! Owns which sessions run. Never touches a client: it hands requests to the session that does.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rand::RngExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    error::WaError,
+    networks::{Networks, NetworksConfig},
+    outbound::{Outbox, Outgoing},
+    pairing::{PairStep, PairingMethod},
+    session::{self, Answer, Command, Handle, Shared},
+};
+use crate::{
+    domain::ids::InstanceNumber,
+    events::{self, Log},
+    proto::v1::{self, event::Payload},
+    storage::{
+        InstanceChange, InstanceRow, MessageRow, NameOutcome, Network, NewInstance, RequestMark,
+        Storage,
+    },
+};
+
+/// Instances read at once while starting.
+const START_PAGE: usize = 500;
+
+/// The first dials after a start are spread over this much per instance, …
+const SPREAD_EACH: Duration = Duration::from_millis(5);
+
+/// … but no longer than this.
+const SPREAD_MOST: Duration = Duration::from_secs(10);
+
+/// Steps of a pairing that may wait for its caller: more than a pairing has.
+const STEPS_WAITING: usize = 64;
+
+/// The sessions.
+pub struct Registry {
+    shared: Arc<Shared>,
+    sessions: Mutex<HashMap<InstanceNumber, Handle>>,
+    stop: CancellationToken,
+}
+
+impl Registry {
+    /// Brings back every instance of the database; those that were running log in again.
+    pub async fn start(
+        storage: Arc<dyn Storage>,
+        log: Log,
+        config: NetworksConfig,
+    ) -> Result<Arc<Self>, WaError> {
+        let registry = Arc::new(Self {
+            shared: Arc::new(Shared {
+                storage: storage.clone(),
+                log,
+                networks: Networks::new(config),
+            }),
+            sessions: Mutex::default(),
+            stop: CancellationToken::new(),
+        });
+        let mut rows = Vec::new();
+        loop {
+            let after = rows.last().map(|row: &InstanceRow| row.number);
+            let page = storage.list_instances(after, None, START_PAGE).await?;
+            let last = page.len() < START_PAGE;
+            rows.extend(page);
+            if last {
+                break;
+            }
+        }
+        let running = rows.iter().filter(|row| row.state.is_running()).count();
+        let spread = (SPREAD_EACH * u32::try_from(running).unwrap_or(u32::MAX)).min(SPREAD_MOST);
+        for row in rows {
+            registry.adopt(row, spread.mul_f64(rand::rng().random()));
+        }
+        Ok(registry)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<InstanceNumber, Handle>> {
+        // Every change is one insert or remove.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn adopt(&self, row: InstanceRow, first_delay: Duration) {
+        let number = row.number;
+        let mut sessions = self.sessions();
+        if !sessions.contains_key(&number) {
+            let stop = self.stop.child_token();
+            let handle = session::spawn(self.shared.clone(), row, first_delay, stop);
+            sessions.insert(number, handle);
+        }
+    }
+
+    /// Creates an instance, or finds the one that the same request created.
+    pub async fn create(
+        &self,
+        network: Option<Network>,
+        mut new: NewInstance,
+        request: Option<RequestMark>,
+    ) -> Result<InstanceRow, WaError> {
+        new.network = self.shared.networks.choose(network)?;
+        let events = Box::new(|row: &InstanceRow| {
+            let payload = Payload::InstanceCreated(v1::InstanceCreated {
+                instance: Some(super::convert::rows::instance(row)),
+            });
+            vec![events::compose(row, payload, row.create_time, "")]
+        });
+        let storage = &self.shared.storage;
+        let row = match storage.create_instance(new, request, events).await? {
+            NameOutcome::Done(row) => row,
+            NameOutcome::Taken(name) => return Err(WaError::NameTaken(name)),
+            NameOutcome::Missing => return Err(WaError::InstanceNotFound),
+            NameOutcome::Reused => return Err(WaError::RequestReused),
+            NameOutcome::Replayed(id) => storage
+                .lookup_instance(&id)
+                .await?
+                .ok_or(WaError::InstanceNotFound)?,
+        };
+        self.adopt(row.clone(), Duration::ZERO);
+        Ok(row)
+    }
+
+    /// Changes name or settings.
+    pub async fn change(
+        &self,
+        number: InstanceNumber,
+        change: InstanceChange,
+    ) -> Result<InstanceRow, WaError> {
+        let outcome = self
+            .ask(number, |answer| Command::Change { change, answer })
+            .await??;
+        match outcome {
+            NameOutcome::Done(row) => Ok(row),
+            NameOutcome::Taken(name) => Err(WaError::NameTaken(name)),
+            NameOutcome::Missing | NameOutcome::Replayed(_) | NameOutcome::Reused => {
+                Err(WaError::InstanceNotFound)
+            }
+        }
+    }
+
+    /// Logs out if it can and removes the instance with all its rows.
+    pub async fn delete(&self, number: InstanceNumber) -> Result<(), WaError> {
+        self.ask(number, Command::Delete).await??;
+        self.sessions().remove(&number);
+        Ok(())
+    }
+
+    /// Starts the connection of a paired instance.
+    pub async fn connect(&self, number: InstanceNumber) -> Result<InstanceRow, WaError> {
+        self.ask(number, Command::Connect).await?
+    }
+
+    /// Closes the connection, keeps the credentials.
+    pub async fn disconnect(&self, number: InstanceNumber) -> Result<InstanceRow, WaError> {
+        self.ask(number, Command::Disconnect).await?
+    }
+
+    /// Closes the connection and starts it anew.
+    pub async fn restart(&self, number: InstanceNumber) -> Result<InstanceRow, WaError> {
+        self.ask(number, Command::Restart).await?
+    }
+
+    /// Unlinks the device and forgets the credentials.
+    pub async fn logout(&self, number: InstanceNumber) -> Result<InstanceRow, WaError> {
+        self.ask(number, Command::Logout).await?
+    }
+
+    /// Starts a pairing; its steps end after exactly one of Paired, Expired and Refused. Dropping
+    /// the receiver ends the pairing.
+    pub async fn pair(
+        &self,
+        number: InstanceNumber,
+        method: PairingMethod,
+    ) -> Result<mpsc::Receiver<PairStep>, WaError> {
+        let (steps, receiver) = mpsc::channel(STEPS_WAITING);
+        self.ask(number, |answer: Answer| Command::Pair {
+            method,
+            steps,
+            answer,
+        })
+        .await??;
+        Ok(receiver)
+    }
+
+    /// Sends a message. Goes on to its end even if the caller leaves.
+    pub async fn send(
+        &self,
+        number: InstanceNumber,
+        outgoing: Outgoing,
+    ) -> Result<MessageRow, WaError> {
+        let outbox = self.outbox(number)?;
+        tokio::spawn(outbox.send(outgoing))
+            .await
+            .unwrap_or(Err(WaError::ShuttingDown))
+    }
+
+    /// Stops all sessions side by side, flushed.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let sessions: Vec<Handle> = self.sessions().drain().map(|(_, handle)| handle).collect();
+        for handle in sessions {
+            handle.task.await.ok();
+        }
+    }
+
+    fn outbox(&self, number: InstanceNumber) -> Result<Arc<Outbox>, WaError> {
+        let sessions = self.sessions();
+        let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
+        Ok(handle.outbox.clone())
+    }
+
+    async fn ask<T>(
+        &self,
+        number: InstanceNumber,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, WaError> {
+        let commands = {
+            let sessions = self.sessions();
+            let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
+            handle.commands.clone()
+        };
+        let (answer, answered) = oneshot::channel();
+        let gone = || {
+            if self.stop.is_cancelled() {
+                WaError::ShuttingDown
+            } else {
+                WaError::InstanceNotFound
+            }
+        };
+        commands.send(command(answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())
+    }
+}

@@ -1,0 +1,124 @@
+//! A caller of the gateway.
+
+use tonic::{
+    Request, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+use wagate::proto::v1::{
+    self, api_key_service_client::ApiKeyServiceClient, event_service_client::EventServiceClient,
+    instance_service_client::InstanceServiceClient, message_service_client::MessageServiceClient,
+};
+
+/// Shows a key on every call.
+#[derive(Clone)]
+pub struct Key(Option<AsciiMetadataValue>);
+
+impl Interceptor for Key {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(key) = &self.0 {
+            request.metadata_mut().insert("authorization", key.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Connection = InterceptedService<Channel, Key>;
+
+/// A caller with a key, or without one.
+#[derive(Clone)]
+pub struct Api {
+    connection: Connection,
+}
+
+impl Api {
+    pub async fn connect(address: std::net::SocketAddr, key: Option<&str>) -> Self {
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let key = key.map(|key| format!("Bearer {key}").parse().unwrap());
+        Self {
+            connection: InterceptedService::new(channel, Key(key)),
+        }
+    }
+
+    pub fn instances(&self) -> InstanceServiceClient<Connection> {
+        InstanceServiceClient::new(self.connection.clone())
+    }
+
+    pub fn messages(&self) -> MessageServiceClient<Connection> {
+        MessageServiceClient::new(self.connection.clone())
+    }
+
+    pub fn events(&self) -> EventServiceClient<Connection> {
+        EventServiceClient::new(self.connection.clone())
+    }
+
+    pub fn keys(&self) -> ApiKeyServiceClient<Connection> {
+        ApiKeyServiceClient::new(self.connection.clone())
+    }
+
+    /// Creates an instance in the sandbox.
+    pub async fn create(&self, name: &str) -> v1::Instance {
+        let request = v1::CreateInstanceRequest {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let response = self.instances().create_instance(request).await.unwrap();
+        response.into_inner().instance.unwrap()
+    }
+
+    pub async fn instance(&self, name: &str) -> v1::Instance {
+        let request = v1::GetInstanceRequest {
+            instance: name.to_owned(),
+        };
+        let response = self.instances().get_instance(request).await.unwrap();
+        response.into_inner().instance.unwrap()
+    }
+
+    pub async fn send(&self, instance: &str, to: &str, text: &str) -> Result<v1::Message, Status> {
+        self.send_as(instance, to, text, "").await
+    }
+
+    pub async fn send_as(
+        &self,
+        instance: &str,
+        to: &str,
+        text: &str,
+        request_id: &str,
+    ) -> Result<v1::Message, Status> {
+        let request = v1::SendMessageRequest {
+            instance: instance.to_owned(),
+            recipient: to.to_owned(),
+            content: Some(v1::send_message_request::Content::Text(v1::TextContent {
+                text: text.to_owned(),
+            })),
+            request_id: request_id.to_owned(),
+        };
+        let response = self.messages().send_message(request).await?;
+        Ok(response.into_inner().message.unwrap())
+    }
+}
+
+/// The reason of an error.
+pub fn info(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("an error without a reason: {status:?}"));
+    assert_eq!(info.domain, "wagate");
+    info.reason.clone()
+}
+
+/// The field that an error names.
+pub fn violated_field(status: &Status) -> String {
+    let details = status.get_error_details();
+    let request = details
+        .bad_request()
+        .unwrap_or_else(|| panic!("an error that names no field: {status:?}"));
+    request.field_violations[0].field.clone()
+}
