@@ -339,6 +339,7 @@ impl Outbox {
             outbound: true,
             time,
             status: MessageStatus::Pending.into(),
+            previous_status: MessageStatus::Pending.into(),
             status_reason: String::new(),
             body: message.encode_to_vec().into(),
             raw: raw.into(),
@@ -384,7 +385,8 @@ impl Outbox {
 
     fn of_receipt(&self, receipt: &Receipt) -> Option<Told> {
         let status = match receipt.r#type {
-            ReceiptType::Delivered => MessageStatus::Received,
+            // A device whose account is shown as offline confirms so.
+            ReceiptType::Delivered | ReceiptType::Inactive => MessageStatus::Received,
             ReceiptType::Read => MessageStatus::Read,
             ReceiptType::Played => MessageStatus::Played,
             _ => return None,
@@ -460,8 +462,10 @@ impl Outbox {
         let instance = self.row();
         Box::new(move |row| {
             let mut told = Vec::new();
-            if status == MessageStatus::Sent
-                && row.outbound
+            // A receipt may come before the ack: whatever shows first that WhatsApp has it.
+            let sent = MessageStatus::Sent as i32;
+            if row.outbound
+                && (row.previous_status < sent && row.status >= sent)
                 && let Ok(message) = rows::message(row)
             {
                 let payload = Payload::MessageSent(v1::MessageSent {

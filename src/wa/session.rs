@@ -81,7 +81,6 @@ pub(super) type Answer = oneshot::Sender<Result<InstanceRow, WaError>>;
 /// The way to a session.
 pub(super) struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) instance: watch::Receiver<InstanceRow>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) task: JoinHandle<()>,
 }
@@ -95,7 +94,7 @@ pub(super) fn spawn(
 ) -> Handle {
     let (commands, inbox) = mpsc::channel(COMMANDS_WAITING);
     let (instance, seen) = watch::channel(row);
-    let outbox = Arc::new(Outbox::new(shared.storage.clone(), seen.clone()));
+    let outbox = Arc::new(Outbox::new(shared.storage.clone(), seen));
     let session = Session {
         shared,
         instance,
@@ -108,7 +107,6 @@ pub(super) fn spawn(
     };
     Handle {
         commands,
-        instance: seen,
         outbox,
         task: tokio::spawn(session.run(first_delay)),
     }

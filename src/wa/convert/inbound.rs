@@ -88,6 +88,7 @@ pub fn convert(
         outbound: false,
         time,
         status: status.into(),
+        previous_status: status.into(),
         status_reason: String::new(),
         body: ours.encode_to_vec().into(),
         raw: codec::message_to_vec(message).into(),
