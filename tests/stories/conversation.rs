@@ -209,12 +209,11 @@ async fn a_send_whose_confirmation_is_lost_goes_out_again_under_its_id() {
     let (instance, owner) = stage.open_instance(&api, "one").await;
     let phone = stage.phone("Peer").await;
     let to = phone.number.to_string();
-    let rule = stage
-        .network
-        .add_fault(FaultRule {
+    let rules = ["ack", "receipt"].map(|tag| {
+        let rule = FaultRule {
             matches: FaultMatch {
                 direction: Some(Direction::ToDevice),
-                tag: Some("ack".to_owned()),
+                tag: Some(tag.to_owned()),
                 number: Some(owner.number),
                 device: Some(1),
                 ..Default::default()
@@ -222,8 +221,9 @@ async fn a_send_whose_confirmation_is_lost_goes_out_again_under_its_id() {
             action: FaultAction::Drop,
             skip: 0,
             count: None,
-        })
-        .unwrap();
+        };
+        stage.network.add_fault(rule).unwrap()
+    });
     // Delivered, but nobody told us.
     let call = tokio::spawn({
         let (api, to) = (api.clone(), to.clone());
@@ -232,7 +232,7 @@ async fn a_send_whose_confirmation_is_lost_goes_out_again_under_its_id() {
     phone.until_text("unconfirmed").await;
     stage.stop_gateway().await;
     call.abort();
-    stage.network.clear_faults(&[rule]);
+    stage.network.clear_faults(&rules);
     stage.start_gateway().await;
 
     let api = stage.api().await;
