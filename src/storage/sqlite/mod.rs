@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod instances;
 mod log;
+mod merging;
 mod messages;
 mod requests;
 mod rows;

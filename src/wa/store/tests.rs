@@ -1,15 +1,29 @@
 //! Our backend answers what the library's own backend in memory answers.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
+use bytes::Bytes;
 use proptest::{prelude::*, sample::select};
-use wacore::store::{
-    InMemoryBackend,
-    traits::{Backend, DeviceInfo},
+use wacore::{
+    appstate::{hash::HashState, processor::AppStateMutationMAC},
+    store::{
+        Device, InMemoryBackend,
+        error::Result,
+        traits::{
+            AppStateSyncKey, Backend, DeviceInfo, DeviceListRecord, DeviceStore as _,
+            LidPnMappingEntry, MsgSecretEntry, PendingInboundKey, PendingInboundRow, TcTokenEntry,
+        },
+    },
 };
 
-use super::*;
-use crate::storage::sqlite::{Options, SqliteStorage};
+use super::{DeviceBackend, encode};
+use crate::{
+    domain::ids::InstanceNumber,
+    storage::{
+        Storage as _,
+        sqlite::{Options, SqliteStorage},
+    },
+};
 
 /// A method of the library's storage and what its arguments are made of.
 #[derive(Clone, Copy, Debug)]
