@@ -52,6 +52,7 @@ pub struct Outgoing {
 pub(super) struct Outbox {
     storage: Arc<dyn Storage>,
     instance: watch::Receiver<InstanceRow>,
+    stop: CancellationToken,
     client: watch::Sender<Option<Arc<Client>>>,
     places: Arc<Semaphore>,
     numbers: Mutex<HashMap<String, Address>>,
@@ -81,10 +82,15 @@ pub(super) struct Told {
 }
 
 impl Outbox {
-    pub(super) fn new(storage: Arc<dyn Storage>, instance: watch::Receiver<InstanceRow>) -> Self {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        instance: watch::Receiver<InstanceRow>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             storage,
             instance,
+            stop,
             client: watch::channel(None).0,
             places: Arc::new(Semaphore::new(SENDS_AT_ONCE)),
             numbers: Mutex::default(),
@@ -173,9 +179,11 @@ impl Outbox {
                 }
             }
         };
-        match tokio::time::timeout(SEND_CONFIRMATION, confirmed).await {
-            Ok(settled) => settled,
-            Err(_) => Ok(row),
+        tokio::select! {
+            settled = confirmed => settled,
+            // The log tells the rest.
+            () = tokio::time::sleep(SEND_CONFIRMATION) => Ok(row),
+            () = self.stop.cancelled() => Ok(row),
         }
     }
 
@@ -410,7 +418,7 @@ impl Outbox {
     }
 
     /// Stores what was told, with its events; tries until it works or wagate stops.
-    pub(super) async fn settle(&self, told: Told, stop: &CancellationToken) {
+    pub(super) async fn settle(&self, told: Told) {
         if told.message_ids.is_empty() {
             return;
         }
@@ -428,7 +436,7 @@ impl Outbox {
             let Err(error) = raised else { return };
             tracing::warn!(%instance, %error, "a status waits for the database");
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
             }
         }
