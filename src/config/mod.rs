@@ -123,6 +123,14 @@ impl Sources {
     }
 }
 
+/// How this program was called, for hints that can be pasted.
+pub fn program() -> String {
+    let name = env::args_os()
+        .next()
+        .and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "wagate".to_owned())
+}
+
 impl Config {
     /// Reads all sources and checks everything that can be checked without binding a port.
     pub fn load(sources: Sources, role: Role) -> Result<Self, ConfigError> {
