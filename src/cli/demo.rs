@@ -226,7 +226,7 @@ impl Events<'_> {
             return Ok(Vec::new());
         };
         for event in &batch.events {
-            self.output.show(event, |event| format::event(event))?;
+            self.output.show(event, format::event)?;
         }
         Ok(batch.events)
     }

@@ -596,14 +596,12 @@ impl Session {
                         .await;
                 }
             }
-            Event::PairingQrCode(code) => {
-                if self.pairing.as_ref().is_some_and(Pairing::wants_qr) {
-                    let step = PairStep::Qr {
-                        text: code.code.clone(),
-                        expire_time: SystemTime::now() + code.timeout,
-                    };
-                    self.show_code(step).await;
-                }
+            Event::PairingQrCode(code) if self.pairing.as_ref().is_some_and(Pairing::wants_qr) => {
+                let step = PairStep::Qr {
+                    text: code.code.clone(),
+                    expire_time: SystemTime::now() + code.timeout,
+                };
+                self.show_code(step).await;
             }
             Event::PairingCode(code) => {
                 let step = PairStep::Code {
