@@ -89,6 +89,13 @@ async fn a_stream_from_now_on_sees_only_what_comes() {
     let event = within("an event", watcher.event()).await.unwrap().unwrap();
     assert_eq!(event.r#type, "instance.created");
     assert_eq!(event.instance_sequence, 1);
+    // What it was told at the opening is the place right before.
+    let rest = all(
+        &api,
+        from(Start::AfterCursor(watcher.opened.head_cursor.clone())),
+    )
+    .await;
+    assert_eq!(rest, [event]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
