@@ -5,5 +5,6 @@ mod support;
 mod command_line;
 mod conversation;
 mod errors;
+mod foreign;
 mod pairing;
 mod subscribe;

@@ -55,10 +55,10 @@ pub fn handle(state: &mut State, from: DeviceAddress, node: &Node) {
     match (xmlns.as_str(), tag) {
         ("passive", "active") => {
             state.activate(from);
-            state.share_keys_when_due(from);
+            state.greet_when_due(from);
         }
         ("encrypt", "registration" | "type" | "identity" | "list" | "skey") if kind == "set" => {
-            state.share_keys_when_due(from);
+            state.greet_when_due(from);
         }
         ("md", "remove-companion-device") => session::finish_removal(state, from, node),
         _ => {}

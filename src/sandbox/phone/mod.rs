@@ -4,6 +4,7 @@
 //! needs before a message (who has which devices, their bundles) it asks the network directly.
 
 pub mod inbox;
+mod peer;
 mod receive;
 pub mod send;
 mod signal;

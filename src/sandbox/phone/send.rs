@@ -1,5 +1,5 @@
-//! What a phone says: texts, copies of them for its own companions, the app-state keys, and a message once more
-//! for a device that could not read it.
+//! What a phone says: texts, copies of them for its own companions, and a message once more for a device that could
+//! not read it.
 
 use bytes::Bytes;
 use wacore_binary::{Jid, Node, builder::NodeBuilder};
@@ -10,7 +10,7 @@ use waproto::{
 
 use super::{Mind, OUTBOX, Phone, since_epoch};
 use crate::sandbox::{
-    address::{DeviceAddress, Namespace, Number},
+    address::{DeviceAddress, Number},
     error::SandboxError,
     iq::encrypt::Bundle,
     keys::random_bytes,
@@ -149,7 +149,7 @@ impl Phone {
     }
 
     /// The ciphertext for a device; none for one that has no keys yet or cannot be encrypted to.
-    async fn seal(
+    pub(super) async fn seal(
         &self,
         network: &Network,
         mind: &mut Mind,
@@ -177,70 +177,6 @@ impl Phone {
             .bytes(sealed.bytes)
             .build();
         Some(enc)
-    }
-
-    /// Sends a companion the keys of the account's app state. By LID, so that the companion's session with its own
-    /// phone is a LID session from the start.
-    pub async fn share_keys(&self, companion: DeviceAddress) -> Result<(), SandboxError> {
-        let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
-        let mut mind = self.mind.lock().await;
-        let (connection, jid, raw_id) = {
-            let state = network.lock();
-            let account = state.accounts.get(&self.number);
-            let account = account.ok_or(SandboxError::NoSuchPhone(self.number))?;
-            let link = state.links.get(&self.address());
-            let link = link.ok_or(SandboxError::NotConnected(self.address()))?;
-            (
-                link.connection,
-                account.device_jid(Namespace::Lid, companion.device),
-                account.adv_raw_id,
-            )
-        };
-        let key = message::AppStateSyncKey {
-            key_id: MessageField::some(message::AppStateSyncKeyId {
-                key_id: Some(self.stored.app_state_key_id.to_vec()),
-            }),
-            key_data: MessageField::some(message::AppStateSyncKeyData {
-                key_data: Some(self.stored.app_state_key.to_vec()),
-                fingerprint: MessageField::some(message::AppStateSyncKeyFingerprint {
-                    raw_id: Some(raw_id),
-                    current_index: Some(0),
-                    device_indexes: vec![0],
-                }),
-                timestamp: i64::try_from(self.stored.created).ok(),
-            }),
-        };
-        let share = Message {
-            protocol_message: MessageField::some(message::ProtocolMessage {
-                r#type: Some(message::protocol_message::Type::APP_STATE_SYNC_KEY_SHARE),
-                app_state_sync_key_share: MessageField::some(message::AppStateSyncKeyShare {
-                    keys: vec![key],
-                }),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let mut batch = Batch::default();
-        let enc = self
-            .seal(&network, &mut mind, companion, &share, &mut batch)
-            .await;
-        let enc = enc.ok_or(SandboxError::NoSuchDevice(companion))?;
-        network.store.commit(&batch)?;
-        let id = message_id();
-        mind.remember(id.clone(), share.encode_to_vec().into());
-        let stanza = NodeBuilder::new("message")
-            .attr("to", jid)
-            .attr("id", id)
-            .attr("type", "text")
-            .attr("category", "peer")
-            .attr("push_priority", "high")
-            .children([
-                enc,
-                NodeBuilder::new("meta").attr("appdata", "default").build(),
-            ])
-            .build();
-        network.receive(connection, self.role(), stanza);
-        Ok(())
     }
 
     /// Encrypts a sent message anew for a device that could not read it.
@@ -279,7 +215,7 @@ impl Phone {
 }
 
 impl Mind {
-    fn remember(&mut self, id: String, message: Bytes) {
+    pub(super) fn remember(&mut self, id: String, message: Bytes) {
         if self.outbox.len() == OUTBOX {
             self.outbox.pop_front();
         }
@@ -308,40 +244,6 @@ fn enclosed_bundle(receipt: &Node) -> Option<Bundle> {
 }
 
 /// An id as phones make them.
-fn message_id() -> String {
+pub(super) fn message_id() -> String {
     hex::encode_upper(random_bytes::<16>())
-}
-
-impl State {
-    /// Has the phone send its keys to a companion that has uploaded prekeys and has not got them.
-    pub(in crate::sandbox) fn share_keys_when_due(&mut self, companion: DeviceAddress) {
-        let due = self
-            .device(companion)
-            .is_some_and(|device| !device.key_shared && device.keys.is_some());
-        let Some(phone) = self.phones.get(&companion.number).cloned().filter(|_| due) else {
-            return;
-        };
-        self.mark_shared(companion, true);
-        let network = self.network.clone();
-        self.tasks.spawn(async move {
-            if let Err(error) = phone.share_keys(companion).await {
-                tracing::warn!(%error, "a phone did not share its keys");
-                if let Some(network) = network.upgrade() {
-                    network.lock().mark_shared(companion, false);
-                }
-            }
-        });
-    }
-
-    fn mark_shared(&mut self, companion: DeviceAddress, shared: bool) {
-        let Some(account) = self.accounts.get_mut(&companion.number) else {
-            return;
-        };
-        if let Some(device) = account.devices.get_mut(&companion.device) {
-            device.key_shared = shared;
-            let mut batch = Batch::default();
-            account.save(&mut batch);
-            let _ = self.commit(&batch);
-        }
-    }
 }

@@ -1,0 +1,123 @@
+// Puts an unmodified Baileys on the sandbox; see ../README.md for what it says and hears.
+
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+
+import {
+	DisconnectReason,
+	makeWASocket,
+	proto,
+	useMultiFileAuthState,
+	WA_CERT_DETAILS,
+} from '@whiskeysockets/baileys'
+import pino from 'pino'
+
+const { values: options } = parseArgs({
+	options: {
+		address: { type: 'string' },
+		root: { type: 'string' },
+		store: { type: 'string' },
+	},
+})
+
+// Today Baileys computes the signatures of the chain and ignores the outcome; when it begins to look, ours will do.
+WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(options.root, 'hex')
+
+// What Baileys is built on talks to the console, and stdout is ours.
+for (const level of ['debug', 'info', 'log']) {
+	console[level] = console.error
+}
+
+const logger = pino({ level: 'debug' }, pino.destination(2))
+const { state, saveCreds } = await useMultiFileAuthState(options.store)
+let socket
+let leaving = false
+
+const say = (event, fields) => process.stdout.write(JSON.stringify({ event, ...fields }) + '\n')
+
+/** The part of a JID that names the user. */
+const user = jid => jid?.split('@')[0].split(':')[0]
+
+const isNumber = jid => jid?.endsWith('@s.whatsapp.net')
+
+/** What was sent, for peers that could not read it and ask again. */
+const sent = new Map()
+
+function connect() {
+	socket = makeWASocket({
+		auth: state,
+		getMessage: async key => sent.get(key.id),
+		logger,
+		waWebSocketUrl: `ws://${options.address}/ws/chat`,
+	})
+	socket.ev.on('creds.update', saveCreds)
+	socket.ev.on('connection.update', update)
+	socket.ev.on('messages.upsert', ({ messages }) => messages.forEach(received))
+	socket.ev.on('messages.update', updates => updates.forEach(changed))
+}
+
+function update({ connection, lastDisconnect, qr }) {
+	if (qr) {
+		say('qr', { code: qr })
+	}
+	if (connection === 'open') {
+		say('open', { number: user(state.creds.me.id) })
+	}
+	if (connection !== 'close' || leaving) {
+		return
+	}
+	const reason = lastDisconnect?.error?.output?.statusCode
+	if (reason === DisconnectReason.loggedOut) {
+		say('ended', { reason })
+		return
+	}
+	// The restart is a part of pairing.
+	if (reason !== DisconnectReason.restartRequired) {
+		say('closed', { reason })
+	}
+	setTimeout(connect, 100)
+}
+
+function received({ key, message, status }) {
+	const text = message?.conversation || message?.extendedTextMessage?.text
+	if (!text) {
+		return
+	}
+	const from = key.fromMe ? state.creds.me.id : [key.remoteJid, key.remoteJidAlt].find(isNumber)
+	say('message', { id: key.id, from: user(from), text, from_me: key.fromMe })
+	// What happened to a text before Baileys tells of it comes with it.
+	changed({ key, update: { status } })
+}
+
+const KINDS = new Map([
+	[proto.WebMessageInfo.Status.DELIVERY_ACK, 'delivered'],
+	[proto.WebMessageInfo.Status.READ, 'read'],
+])
+
+function changed({ key, update }) {
+	const kind = KINDS.get(update.status)
+	if (key.fromMe && kind) {
+		say('receipt', { id: key.id, kind })
+	}
+}
+
+async function send({ to, text }) {
+	try {
+		const { key, message } = await socket.sendMessage(`${to}@s.whatsapp.net`, { text })
+		sent.set(key.id, message)
+		say('sent', { id: key.id, text })
+	} catch (error) {
+		say('failed', { text, error: String(error) })
+	}
+}
+
+connect()
+for await (const line of createInterface({ input: process.stdin })) {
+	const command = JSON.parse(line)
+	if (command.send) {
+		await send(command.send)
+	}
+}
+leaving = true
+socket.end(undefined)
+process.exit(0)
