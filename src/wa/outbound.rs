@@ -26,6 +26,7 @@ use super::{
     hook::account,
 };
 use crate::{
+    crash_points::CrashPoint,
     domain::{limits::SEND_CONFIRMATION, recipient::Recipient, session::SessionState},
     events::{self, timestamp},
     proto::v1::{self, MessageStatus, event::Payload, message_content::Content},
@@ -153,6 +154,7 @@ impl Outbox {
         if !matches!(accepted, AcceptOutcome::Accepted) {
             return replayed(accepted);
         }
+        CrashPoint::SendAccepted.pass();
         self.transmit(&client, &row, message).await?;
         drop(turn);
         drop(under_way);
@@ -206,7 +208,10 @@ impl Outbox {
         };
         let options = SendOptions::default().with_message_id(&row.message_id);
         match client.send_message_with_options(to, message, options).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                CrashPoint::SendWritten.pass();
+                Ok(())
+            }
             Err(SendError::InvalidRequest(reason)) => {
                 self.raise(
                     row.instance,
@@ -414,6 +419,7 @@ impl Outbox {
         if told.message_ids.is_empty() {
             return;
         }
+        CrashPoint::StatusTold.pass();
         let instance = self.row().number;
         loop {
             let raised = self
