@@ -61,6 +61,10 @@ impl Serve {
     pub async fn run(&self) -> Result<(), Failure> {
         let config = self.config()?;
         log_as(&config, Filter::News)?;
+        #[cfg(debug_assertions)]
+        if let Some(wanted) = config::crash_point() {
+            crate::crash_points::arm(&wanted).map_err(anyhow::Error::from)?;
+        }
         Ok(app::serve(config).await?)
     }
 }

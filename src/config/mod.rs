@@ -22,6 +22,12 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 const PREFIX: &str = "WAGATE_";
 const SEPARATOR: &str = "__";
 
+/// The moment at which a debug build is to die, for tests: see `crash_points`.
+#[cfg(debug_assertions)]
+pub fn crash_point() -> Option<String> {
+    env::var("WAGATE_CRASH_POINT").ok()
+}
+
 /// All settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -26,6 +26,7 @@ use super::{
     hook::account,
 };
 use crate::{
+    crash_points::CrashPoint,
     domain::{limits::SEND_CONFIRMATION, recipient::Recipient, session::SessionState},
     events::{self, timestamp},
     proto::v1::{self, MessageStatus, event::Payload, message_content::Content},
@@ -159,6 +160,7 @@ impl Outbox {
         if !matches!(accepted, AcceptOutcome::Accepted) {
             return replayed(accepted);
         }
+        CrashPoint::SendAccepted.pass();
         self.transmit(&client, &row, message).await?;
         drop(turn);
         drop(under_way);
@@ -214,7 +216,10 @@ impl Outbox {
         };
         let options = SendOptions::default().with_message_id(&row.message_id);
         match client.send_message_with_options(to, message, options).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                CrashPoint::SendWritten.pass();
+                Ok(())
+            }
             Err(SendError::InvalidRequest(reason)) => {
                 self.raise(
                     row.instance,
@@ -422,6 +427,7 @@ impl Outbox {
         if told.message_ids.is_empty() {
             return;
         }
+        CrashPoint::StatusTold.pass();
         let instance = self.row().number;
         loop {
             let raised = self
