@@ -128,7 +128,11 @@ impl Gateway {
         };
         self.shutdown.begin();
         // Streams end while sessions do: neither waits for the other.
-        self.registry.shutdown().await;
+        tokio::select! {
+            () = self.registry.shutdown() => {}
+            // Asked twice: what is committed is safe, and the rest comes again.
+            () = self.shutdown.forced() => {}
+        }
         let ended = match failed {
             Some(ended) => ended,
             None => self.server.await,

@@ -5,15 +5,19 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
 use whatsapp_rust::{
     CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, Jid, async_channel,
     bot::{Bot, BotHandle},
@@ -102,11 +106,10 @@ impl Link {
         if let Endpoint::Sandbox(peer) = &endpoint {
             pin(&plan.backend, peer).await?;
         }
-        let dialer = Arc::new(Dialer::new(
-            endpoint,
-            networks.handshakes(),
-            plan.first_delay,
-        ));
+        // Before the client runs: within it, its own time-out for a dial would count the wait.
+        sleep(plan.first_delay).await;
+        let dialer = Arc::new(Dialer::new(endpoint, networks.handshakes()));
+        dialer.take_place().await?;
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let lost = Arc::new(AtomicU32::new(0));
 
@@ -165,10 +168,15 @@ impl Link {
         self.dialer.unpinned()
     }
 
-    /// Stops it, with everything flushed.
-    pub(super) async fn shutdown(self) {
-        self.dialer.release();
+    /// Stops it, with everything flushed; returns what it said until then.
+    pub(super) async fn shutdown(mut self) -> Vec<Arc<Event>> {
+        self.dialer.close();
         self.handle.shutdown().await;
+        let mut rest = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            rest.push(event);
+        }
+        rest
     }
 }
 
@@ -201,6 +209,12 @@ pub(super) async fn is_paired(backend: &DeviceBackend) -> anyhow::Result<bool> {
     Ok(device.is_some_and(|device| device.account.is_some()))
 }
 
+/// Whether the client is linked to a phone by now, stored or not.
+pub(super) fn is_linked(client: &Client) -> bool {
+    let device = client.persistence_manager().get_device_snapshot();
+    device.account.is_some()
+}
+
 /// The library's defaults fit one busy account; a gateway holds thousands of mostly idle ones.
 fn small_caches() -> CacheConfig {
     let hour = Some(Duration::from_secs(3_600));
@@ -222,8 +236,11 @@ struct Listener {
 
 impl EventHandler for Listener {
     fn handle_event(&self, event: Arc<Event>) {
-        if matches!(*event, Event::Connected(_) | Event::PairingQrCode(_)) {
-            self.dialer.release();
+        match &*event {
+            Event::Connected(_) | Event::PairingQrCode(_) => self.dialer.release(),
+            // They came by the hook; here they would only push others out.
+            Event::Messages(batch) if batch.hook_committed => return,
+            _ => {}
         }
         if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -239,27 +256,95 @@ impl EventHandler for Listener {
 struct Dialer {
     endpoint: Endpoint,
     handshakes: Arc<Semaphore>,
-    place: Mutex<Option<OwnedSemaphorePermit>>,
-    first_delay: Mutex<Duration>,
+    place: Mutex<Option<Place>>,
+    dials: AtomicU64,
     client: OnceLock<Weak<Client>>,
+    closed: CancellationToken,
+}
+
+/// A place among the handshakes, and the dial it is for.
+struct Place {
+    dial: u64,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Dialer {
-    fn new(endpoint: Endpoint, handshakes: Arc<Semaphore>, first_delay: Duration) -> Self {
+    fn new(endpoint: Endpoint, handshakes: Arc<Semaphore>) -> Self {
         Self {
             endpoint,
             handshakes,
             place: Mutex::default(),
-            first_delay: Mutex::new(first_delay),
+            dials: AtomicU64::new(0),
             client: OnceLock::new(),
+            closed: CancellationToken::new(),
         }
     }
 
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn release(&self) {
-        self.place
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.place().take();
+    }
+
+    /// Dials no more, and ends the dial that waits.
+    fn close(&self) {
+        self.closed.cancel();
+        self.release();
+    }
+
+    /// Waits for a place for the next dial, unless it has one.
+    async fn take_place(&self) -> anyhow::Result<u64> {
+        let next = self.dials.load(Ordering::Relaxed) + 1;
+        if self
+            .place()
+            .as_ref()
+            .is_some_and(|place| place.dial == next)
+        {
+            return Ok(next);
+        }
+        self.release();
+        let permit = self.handshakes.clone().acquire_owned().await?;
+        *self.place() = Some(Place {
+            dial: next,
+            _permit: permit,
+        });
+        Ok(next)
+    }
+
+    async fn dial(
+        self: &Arc<Self>,
+    ) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
+        if self.unpinned() {
+            anyhow::bail!("the sandbox's key is no longer pinned");
+        }
+        let dial = self.take_place().await?;
+        self.dials.store(dial, Ordering::Relaxed);
+        // A handshake that never ends must not keep the others waiting.
+        let held = Arc::downgrade(self);
+        tokio::spawn(async move {
+            sleep(LOGIN_TIME).await;
+            if let Some(dialer) = held.upgrade() {
+                let mut place = dialer.place();
+                if place.as_ref().is_some_and(|place| place.dial == dial) {
+                    place.take();
+                }
+            }
+        });
+        let dialled = match &self.endpoint {
+            Endpoint::WhatsApp(factory) => factory.create_transport().await,
+            Endpoint::Sandbox(peer) => {
+                TokioWebSocketTransportFactory::new()
+                    .with_url(&peer.url)
+                    .create_transport()
+                    .await
+            }
+        };
+        if dialled.is_err() {
+            self.release();
+        }
+        dialled
     }
 
     /// The library dropped the pinned key, so it would try a handshake that the sandbox can't win.
@@ -284,36 +369,10 @@ impl TransportFactory for SharedDialer {
         &self,
     ) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
         let dialer = &self.0;
-        dialer.release();
-        let delay = std::mem::take(
-            &mut *dialer
-                .first_delay
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        tokio::time::sleep(delay).await;
-        if dialer.unpinned() {
-            anyhow::bail!("the sandbox's key is no longer pinned");
+        tokio::select! {
+            biased;
+            () = dialer.closed.cancelled() => anyhow::bail!("the client is being stopped"),
+            dialled = dialer.dial() => dialled,
         }
-        let place = dialer.handshakes.clone().acquire_owned().await?;
-        let transport = match &dialer.endpoint {
-            Endpoint::WhatsApp(factory) => factory.create_transport().await?,
-            Endpoint::Sandbox(peer) => {
-                TokioWebSocketTransportFactory::new()
-                    .with_url(&peer.url)
-                    .create_transport()
-                    .await?
-            }
-        };
-        *dialer.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
-        // A handshake that never ends must not keep the others waiting.
-        let held = Arc::downgrade(dialer);
-        tokio::spawn(async move {
-            tokio::time::sleep(LOGIN_TIME).await;
-            if let Some(dialer) = held.upgrade() {
-                dialer.release();
-            }
-        });
-        Ok(transport)
     }
 }

@@ -187,16 +187,13 @@ impl Registry {
         Ok(receiver)
     }
 
-    /// Sends a message. Goes on to its end even if the caller leaves.
+    /// Stores a message and waits for its confirmation.
     pub async fn send(
         &self,
         number: InstanceNumber,
         outgoing: Outgoing,
     ) -> Result<MessageRow, WaError> {
-        let outbox = self.outbox(number)?;
-        tokio::spawn(outbox.send(outgoing))
-            .await
-            .unwrap_or(Err(WaError::ShuttingDown))
+        self.outbox(number)?.send(outgoing).await
     }
 
     /// Stops all sessions side by side, flushed.

@@ -47,6 +47,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// How long a client may take to stop.
 const STOP_TIME: Duration = Duration::from_secs(12);
 
+/// Why messages of an account that is gone are not sent.
+const LEFT_BEHIND: &str = "the account was logged out";
+
 /// Pause after a write of the state failed.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -94,7 +97,7 @@ pub(super) fn spawn(
 ) -> Handle {
     let (commands, inbox) = mpsc::channel(COMMANDS_WAITING);
     let (instance, seen) = watch::channel(row);
-    let outbox = Arc::new(Outbox::new(shared.storage.clone(), seen, stop.clone()));
+    let outbox = Outbox::spawn(shared.storage.clone(), seen, stop.clone());
     let session = Session {
         shared,
         instance,
@@ -233,7 +236,9 @@ impl Session {
 
     /// Lets a client start, trying again until it can be built.
     fn start(&mut self, pair_with: Option<String>, first_delay: Duration) {
-        self.stop_starting();
+        if let Some(starting) = self.starting.take() {
+            starting.abort();
+        }
         let shared = self.shared.clone();
         let row = self.row();
         let backend = self.backend();
@@ -266,25 +271,35 @@ impl Session {
         }));
     }
 
-    fn stop_starting(&mut self) {
-        if let Some(starting) = self.starting.take() {
-            starting.abort();
+    async fn stop_starting(&mut self) {
+        let Some(starting) = self.starting.take() else {
+            return;
+        };
+        starting.abort();
+        if let Ok(link) = starting.await {
+            // It had just begun to run.
+            link.shutdown().await;
         }
     }
 
     /// Stops the client, flushed; nothing of it runs afterwards.
     async fn stop_client(&mut self) {
         self.outbox.close();
-        self.stop_starting();
+        self.stop_starting().await;
         let Some(link) = self.link.take() else { return };
-        if tokio::time::timeout(STOP_TIME, link.shutdown())
-            .await
-            .is_err()
-        {
+        let Ok(rest) = tokio::time::timeout(STOP_TIME, link.shutdown()).await else {
             tracing::warn!(
                 instance = %self.number(),
                 "the client took too long to stop and was cut off"
             );
+            return;
+        };
+        // What WhatsApp confirmed meanwhile it will not say again.
+        let mut rest = rest.as_slice();
+        while !rest.is_empty() {
+            let told = self.outbox.statuses(rest);
+            rest = &rest[told.read.max(1)..];
+            self.outbox.settle(told).await;
         }
     }
 
@@ -395,7 +410,10 @@ impl Session {
                 let done = self.change(change).await;
                 answer.send(done).ok();
             }
-            Command::Delete(_) => unreachable!("handled by run, which ends with it"),
+            Command::Delete(answer) => {
+                // `run` takes this one itself, because it ends with it.
+                answer.send(Err(WaError::ShuttingDown)).ok();
+            }
         }
     }
 
@@ -409,7 +427,7 @@ impl Session {
         let banned = row.state == SessionState::Banned
             && row
                 .banned_until
-                .is_none_or(|until| until > SystemTime::now());
+                .is_some_and(|until| until > SystemTime::now());
         if !row.state.is_paired() || banned {
             return Err(WaError::NotOpen(Box::new(row.clone())));
         }
@@ -483,9 +501,15 @@ impl Session {
         // Nothing of an earlier account may leak into this one.
         let number = self.number();
         self.shared.storage.device(number).clear().await?;
+        self.outbox.abandon(LEFT_BEHIND).await?;
         if state != SessionState::Pairing {
-            self.enter(SessionState::Pairing, "", Details::default())
-                .await;
+            let change = InstanceChange {
+                phone_number: Some(String::new()),
+                lid: Some(String::new()),
+                push_name: Some(String::new()),
+                ..self.state_change(SessionState::Pairing, "", &Details::default())
+            };
+            self.store_surely(change).await;
         }
         let phone_number = method.phone_number();
         self.pairing = Some(Pairing::new(method, steps));
@@ -542,15 +566,26 @@ impl Session {
         if self.pairing.is_none() {
             return;
         }
+        let linked = |link: &Link| link::is_linked(&link.client());
+        if self.pairing.as_ref().is_some_and(Pairing::is_accepted)
+            || self.link.as_ref().is_some_and(linked)
+        {
+            // The phone said yes already: what comes now happens to a paired instance.
+            self.paired().await;
+            let row = self.row();
+            self.finish_pairing(PairStep::Paired(Box::new(row)));
+            return;
+        }
         let reason = step.reason();
+        // Told first: to stop the client may take a while.
+        self.finish_pairing(step);
         if self.state() == SessionState::Pairing {
             self.stop_client().await;
-            self.forget_device().await;
             self.blank_codes().await;
+            self.forget_device().await;
             self.enter(SessionState::Unpaired, &reason, Details::default())
                 .await;
         }
-        self.finish_pairing(step);
     }
 
     fn finish_pairing(&mut self, step: PairStep) {
@@ -610,7 +645,8 @@ impl Session {
                 };
                 self.show_code(step).await;
             }
-            Event::PairingQrCodesExhausted(_) => {
+            // With a code outstanding the connection stays, and so does the pairing.
+            Event::PairingQrCodesExhausted(event) if event.disconnected => {
                 if let Some(pairing) = &mut self.pairing {
                     pairing.expire();
                 }
@@ -776,6 +812,10 @@ impl Session {
         self.stop_client().await;
         if state == SessionState::LoggedOut {
             self.forget_device().await;
+            if let Err(error) = self.outbox.abandon(LEFT_BEHIND).await {
+                // The next pairing does it, or is refused.
+                tracing::warn!(instance = %self.number(), %error, "unsent messages stay pending");
+            }
         }
         if self.pairing.is_some() && self.state() == SessionState::Pairing {
             let refused = match state {
@@ -825,7 +865,9 @@ impl Session {
             return;
         }
         let client = link.client();
-        if self.state() == SessionState::Open && !client.is_connected() {
+        if self.state() == SessionState::Connecting && client.is_logged_in() {
+            self.opened().await;
+        } else if self.state() == SessionState::Open && !client.is_connected() {
             self.outbox.close();
             self.enter(
                 SessionState::Connecting,

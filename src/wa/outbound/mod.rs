@@ -1,0 +1,336 @@
+//! Messages on their way out of one instance.
+//!
+//! Owns the promise that a send happens once: the id is chosen and committed before the socket is
+//! touched, and whatever is tried again is tried under that id. [`sender`] hands stored messages to
+//! the library, [`status`] stores what became of them. Never sends what is not stored.
+
+mod sender;
+mod status;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use prost::Message as _;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use whatsapp_rust::{Client, Jid};
+
+use super::{
+    convert::{ids, outbound},
+    error::WaError,
+    hook::account,
+};
+use crate::{
+    domain::{limits::SEND_CONFIRMATION, recipient::Recipient, session::SessionState},
+    events::timestamp,
+    proto::v1::{self, MessageStatus, message_content::Content},
+    storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage},
+};
+
+/// Calls of one instance that may be storing a message at once; more wait their turn.
+const ACCEPTED_AT_ONCE: usize = 64;
+
+/// Resolved numbers that are remembered.
+const NUMBERS_KNOWN: usize = 10_000;
+
+/// How long WhatsApp may take to say who a number is.
+const RESOLVE_TIME: Duration = Duration::from_secs(20);
+
+/// Rows read or written at once where there may be many.
+const PAGE: usize = 500;
+
+/// What a caller wants sent.
+pub struct Outgoing {
+    /// To whom.
+    pub recipient: Recipient,
+    /// What.
+    pub content: Content,
+    /// The caller's request id, if it gave one.
+    pub request: Option<RequestMark>,
+}
+
+/// The outgoing side of one instance.
+pub(super) struct Outbox {
+    storage: Arc<dyn Storage>,
+    instance: watch::Receiver<InstanceRow>,
+    stop: CancellationToken,
+    /// The client, while the session is open.
+    client: watch::Sender<Option<Arc<Client>>>,
+    places: Arc<Semaphore>,
+    numbers: Mutex<HashMap<String, Address>>,
+    /// Stored messages on their way to the sender.
+    accepted: mpsc::Sender<MessageRow>,
+    /// Calls that wait for a message to be confirmed, by its id.
+    waiting: Mutex<HashMap<String, Vec<oneshot::Sender<MessageRow>>>>,
+}
+
+/// Whom a recipient turned out to be.
+#[derive(Clone, Debug)]
+struct Address {
+    to: Jid,
+    other: Option<Jid>,
+}
+
+impl Outbox {
+    /// The outgoing side and its sender, which ends with the token.
+    pub(super) fn spawn(
+        storage: Arc<dyn Storage>,
+        instance: watch::Receiver<InstanceRow>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let (accepted, queue) = mpsc::channel(ACCEPTED_AT_ONCE);
+        let outbox = Arc::new(Self {
+            storage,
+            instance,
+            stop,
+            client: watch::Sender::new(None),
+            places: Arc::new(Semaphore::new(ACCEPTED_AT_ONCE)),
+            numbers: Mutex::default(),
+            accepted,
+            waiting: Mutex::default(),
+        });
+        tokio::spawn(sender::run(outbox.clone(), queue));
+        outbox
+    }
+
+    /// The session is open: what was accepted and never confirmed goes out first.
+    pub(super) fn open(&self, client: Arc<Client>) {
+        self.client.send_replace(Some(client));
+    }
+
+    /// The session is no longer open.
+    pub(super) fn close(&self) {
+        self.client.send_replace(None);
+    }
+
+    /// The account is no longer ours: what waits to be sent must not leave from another one.
+    pub(super) async fn abandon(&self, reason: &str) -> Result<(), WaError> {
+        let number = self.row().number;
+        let pending = MessageStatus::Pending as i32;
+        loop {
+            let rows = self.storage.list_outbound(number, pending, PAGE).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let ids = rows.into_iter().map(|row| row.message_id).collect();
+            self.raise(ids, MessageStatus::Error, reason.to_owned(), None)
+                .await?;
+        }
+    }
+
+    fn row(&self) -> InstanceRow {
+        self.instance.borrow().clone()
+    }
+
+    /// Stores a message and waits for WhatsApp to confirm it, within limits. A caller that leaves
+    /// before it is stored has sent nothing; later, it is sent all the same.
+    pub(super) async fn send(self: &Arc<Self>, outgoing: Outgoing) -> Result<MessageRow, WaError> {
+        let number = self.row().number;
+        if let Some(request) = &outgoing.request
+            && let Some(seen) = self.storage.lookup_request(number, request).await?
+        {
+            return self.confirmed(seen_before(seen)?).await;
+        }
+        let client = self.open_client()?;
+        let place = self.places.clone().acquire_owned();
+        let place = place.await.map_err(|_| WaError::ShuttingDown)?;
+        let address = self.resolve(&client, &outgoing.recipient).await?;
+        let storing = self.clone().store(client, address, outgoing, place);
+        let row = tokio::spawn(storing)
+            .await
+            .unwrap_or(Err(WaError::ShuttingDown))?;
+        self.confirmed(row).await
+    }
+
+    /// Commits the message under its id, then hands it to the sender.
+    async fn store(
+        self: Arc<Self>,
+        client: Arc<Client>,
+        address: Address,
+        outgoing: Outgoing,
+        _place: OwnedSemaphorePermit,
+    ) -> Result<MessageRow, WaError> {
+        let message = outbound::convert(&outgoing.content)
+            .ok_or_else(|| WaError::MessageRefused("this kind can't be sent".to_owned()))?;
+        let raw = outbound::encode(&message);
+        let row = self.compose(&client, &address, outgoing.content, raw);
+        let pending = self.status_event(&row, MessageStatus::Pending);
+        let accepted = self
+            .storage
+            .accept_message(row.clone(), outgoing.request, vec![pending])
+            .await?;
+        if !matches!(accepted, AcceptOutcome::Accepted) {
+            return seen_before(accepted);
+        }
+        crate::crash_points::CrashPoint::SendAccepted.pass();
+        // If the sender is gone, so is the session: the next one sends it.
+        self.accepted.send(row.clone()).await.ok();
+        Ok(row)
+    }
+
+    /// Waits until the message is no longer pending, and no longer than a caller should.
+    async fn confirmed(&self, row: MessageRow) -> Result<MessageRow, WaError> {
+        let pending = MessageStatus::Pending as i32;
+        if row.status != pending {
+            return Ok(row);
+        }
+        let (told, risen) = oneshot::channel();
+        locked(&self.waiting)
+            .entry(row.message_id.clone())
+            .or_default()
+            .push(told);
+        // It may have risen before anybody waited.
+        let now = self
+            .storage
+            .lookup_message(row.instance, &row.message_id, Some(&row.chat))
+            .await?;
+        match now {
+            None => return Err(WaError::InstanceNotFound),
+            Some(now) if now.status != pending => return Ok(now),
+            Some(_) => {}
+        }
+        let settled = tokio::select! {
+            risen = risen => risen.ok(),
+            // The log tells the rest.
+            () = sleep(SEND_CONFIRMATION) => None,
+            () = self.stop.cancelled() => None,
+        };
+        self.forget_waiters();
+        Ok(settled.unwrap_or(row))
+    }
+
+    /// Wakes the calls that wait for these messages.
+    fn tell(&self, rows: &[MessageRow]) {
+        let mut waiting = locked(&self.waiting);
+        for row in rows {
+            for told in waiting.remove(&row.message_id).into_iter().flatten() {
+                told.send(row.clone()).ok();
+            }
+        }
+    }
+
+    fn forget_waiters(&self) {
+        locked(&self.waiting).retain(|_, calls| {
+            calls.retain(|call| !call.is_closed());
+            !calls.is_empty()
+        });
+    }
+
+    fn open_client(&self) -> Result<Arc<Client>, WaError> {
+        let client = self.client.borrow().clone();
+        client.ok_or_else(|| {
+            let mut row = self.row();
+            if row.state == SessionState::Open {
+                // The state follows the client by a moment.
+                row.state = SessionState::Connecting;
+            }
+            WaError::NotOpen(Box::new(row))
+        })
+    }
+
+    /// Asks WhatsApp which account a number is; remembers the answer.
+    async fn resolve(&self, client: &Client, recipient: &Recipient) -> Result<Address, WaError> {
+        let number = match recipient {
+            Recipient::Lid(user) => {
+                return Ok(Address {
+                    to: Jid::lid(user.as_str()),
+                    other: None,
+                });
+            }
+            Recipient::Number(number) => number,
+        };
+        if let Some(known) = locked(&self.numbers).get(number) {
+            return Ok(known.clone());
+        }
+        let wanted = [Jid::pn(number.as_str())];
+        let contacts = client.contacts();
+        let asked = timeout(RESOLVE_TIME, contacts.is_on_whatsapp(&wanted))
+            .await
+            .map_err(|_| WaError::Timeout("the number was not resolved".to_owned()))?
+            .map_err(|error| WaError::Timeout(error.to_string()))?;
+        let found = asked
+            .into_iter()
+            .find(|one| one.is_registered)
+            .ok_or(WaError::NotOnWhatsApp)?;
+        let (to, other) = if found.jid.is_lid() {
+            let number = found.pn_jid.unwrap_or_else(|| Jid::pn(number.as_str()));
+            (number, Some(found.jid))
+        } else {
+            (found.jid, found.lid)
+        };
+        let address = Address {
+            to: to.to_non_ad(),
+            other: other.map(|jid| jid.to_non_ad()),
+        };
+        let mut numbers = locked(&self.numbers);
+        if numbers.len() >= NUMBERS_KNOWN {
+            numbers.clear();
+        }
+        numbers.insert(number.clone(), address.clone());
+        Ok(address)
+    }
+
+    fn compose(
+        &self,
+        client: &Client,
+        address: &Address,
+        content: Content,
+        raw: Vec<u8>,
+    ) -> MessageRow {
+        let row = self.instance.borrow();
+        let account = account(client);
+        let (time, message_id) = (SystemTime::now(), client.generate_message_id());
+        let message = v1::Message {
+            id: message_id.clone(),
+            instance: row.id.to_string(),
+            chat: Some(ids::chat(&address.to, address.other.as_ref(), "")),
+            sender: Some(account.party()),
+            from_me: true,
+            message_time: Some(timestamp(time)),
+            status: MessageStatus::Pending.into(),
+            status_reason: String::new(),
+            content: Some(v1::MessageContent {
+                content: Some(content),
+            }),
+        };
+        let sender = if address.to.is_lid() {
+            account.lid.or(account.number)
+        } else {
+            account.number.or(account.lid)
+        };
+        MessageRow {
+            instance: row.number,
+            chat: address.to.to_string(),
+            sender: sender.map(|jid| jid.to_string()).unwrap_or_default(),
+            message_id,
+            from_me: true,
+            outbound: true,
+            time,
+            status: MessageStatus::Pending.into(),
+            previous_status: MessageStatus::Pending.into(),
+            status_reason: String::new(),
+            body: message.encode_to_vec().into(),
+            raw: raw.into(),
+        }
+    }
+}
+
+/// The message of a request that was seen before.
+fn seen_before(outcome: AcceptOutcome) -> Result<MessageRow, WaError> {
+    match outcome {
+        AcceptOutcome::Replayed(row) => Ok(*row),
+        // A request that is new was not seen before; nothing to return is the same as a clash.
+        AcceptOutcome::Reused | AcceptOutcome::Accepted => Err(WaError::RequestReused),
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is whole after every statement, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
