@@ -376,7 +376,11 @@ pub fn not_open(instance: &InstanceRow) -> Option<Status> {
             },
         ),
     };
-    Some(refusal.field("instance", "must be open").into())
+    Some(
+        refusal
+            .field("instance", "must be in a state that allows this")
+            .into(),
+    )
 }
 
 fn rfc3339(time: std::time::SystemTime) -> Option<String> {
