@@ -3,7 +3,6 @@
 //! Owns the order in which they start and stop. Holds no logic of its own.
 
 use std::{
-    fs,
     io::{self, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,19 +11,22 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::{codec::CompressionEncoding, service::interceptor::InterceptedService};
 
 use crate::{
-    auth::{Keys, NewKey},
+    auth::Keys,
     config::{self, Config},
     domain::permission::Permission,
     events::{Log, Retention},
     grpc::{
         StreamLimits, access,
-        instances::Instances,
+        ending::Ending,
+        instances::{self, Instances},
         messages::Messages,
         server::{self, Parts, ServerConfig, Services, TlsFiles},
     },
     lifecycle::Shutdown,
+    private_files,
     proto::sandbox_v1::sandbox_service_server::SandboxServiceServer,
     sandbox::{Sandbox, SandboxConfig},
     storage::{Network, Storage, sqlite::SqliteStorage},
@@ -39,6 +41,9 @@ const KEY_FILE: &str = "api-key";
 
 /// The sandbox's folder within the data folder.
 const NETWORK: &str = "network";
+
+/// The sandbox's stream that has no end of its own.
+const INBOX: &str = "/wagate.sandbox.v1.SandboxService/StreamInbox";
 
 /// A running gateway.
 pub struct Gateway {
@@ -65,7 +70,6 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let storage: Arc<dyn Storage> = open_storage(&config.storage.data_dir).await?;
         let keys = Keys::new(storage.clone());
-        let first = keys.create_first("first key").await?;
         let log = Log::new(
             storage.clone(),
             Retention {
@@ -89,16 +93,32 @@ impl Gateway {
             max_handshakes: config.sessions.max_handshakes,
         };
         let registry = Registry::start(storage.clone(), log.clone(), networks).await?;
+        // Last of all that can fail: a start that fails must not take the secret with it.
+        let first = match keys.create_first("first key").await {
+            Ok(first) => first,
+            Err(error) => {
+                registry.shutdown().await;
+                return Err(error.into());
+            }
+        };
         let retention = tokio::spawn(log.clone().keep_small(shutdown.clone()));
         let mut services = Services::new();
         services
-            .add(Instances::server(storage.clone(), registry.clone()))
+            .add(Ending::when_revoked(
+                Instances::server(storage.clone(), registry.clone()),
+                instances::PAIR,
+                keys.clone(),
+            ))
             .add(Messages::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
-            services.add(SandboxServiceServer::with_interceptor(
-                sandbox.service(),
-                |request| access::permit(&request, Permission::SandboxWrite).map(|_| request),
-            ));
+            let control = SandboxServiceServer::new(sandbox.service())
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip);
+            let control = InterceptedService::new(control, |request| {
+                access::permit(&request, Permission::SandboxWrite).map(|_| request)
+            });
+            let control = Ending::when_revoked(control, INBOX, keys.clone());
+            services.add(control.or_drained(shutdown.clone()));
         }
         let parts = Parts {
             storage: storage.clone(),
@@ -142,35 +162,6 @@ impl Gateway {
         ended.context("the server's task failed")?
     }
 
-    /// The key in a file; a new one where the file is missing or its key no good.
-    async fn kept_key(&self, file: &Path) -> anyhow::Result<String> {
-        let usable = |key: &str| {
-            let mut headers = http::HeaderMap::new();
-            headers.insert("x-api-key", key.trim().parse().ok()?);
-            Some(headers)
-        };
-        if let Ok(kept) = fs::read_to_string(file)
-            && let Some(headers) = usable(&kept)
-            && let Ok(caller) = self.keys.authenticate(&headers).await
-            && caller.may(Permission::All)
-        {
-            return Ok(kept.trim().to_owned());
-        }
-        let key = match &self.first_key {
-            Some(key) => key.clone(),
-            None => {
-                let new = NewKey {
-                    display_name: "sandbox".to_owned(),
-                    permissions: vec![Permission::All],
-                    instances: Vec::new(),
-                };
-                self.keys.create(new).await?.1.reveal()
-            }
-        };
-        private_file(file, &key).with_context(|| format!("can't write {}", file.display()))?;
-        Ok(key)
-    }
-
     /// Asks for the end and waits for it.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.shutdown.begin();
@@ -194,7 +185,8 @@ impl SandboxGateway {
     /// Starts both; both serve when it returns.
     pub async fn start(config: &Config, shutdown: Shutdown) -> anyhow::Result<Self> {
         let folder = config.storage.data_dir.join(NETWORK);
-        private_folder(&folder).with_context(|| format!("can't use {}", folder.display()))?;
+        private_files::create_folder(&folder)
+            .with_context(|| format!("can't use {}", folder.display()))?;
         let network = Sandbox::start(SandboxConfig {
             listen: config.sandbox.network_listen,
             data_dir: Some(folder),
@@ -206,7 +198,8 @@ impl SandboxGateway {
         };
         let gateway = Gateway::start(config, Some(peer), Some(&network), shutdown).await?;
         let key_file = config.storage.data_dir.join(KEY_FILE);
-        let key = gateway.kept_key(&key_file).await?;
+        let first = gateway.first_key.as_deref();
+        let key = gateway.keys.kept(&key_file, first).await?;
         Ok(Self {
             network,
             gateway,
@@ -229,15 +222,31 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     shutdown.obey_signals()?;
     let peer = external_sandbox(&config)?;
     let gateway = Gateway::start(&config, peer, None, shutdown).await?;
-    println!(
-        "wagate {} listens on {}",
-        env!("CARGO_PKG_VERSION"),
-        gateway.address
-    );
-    if let Some(key) = &gateway.first_key {
-        println!("\nThe first API key, shown only this once:\n\n  {key}\n");
+    if let Err(error) = announce(&gateway) {
+        // Whoever closed stdout does not want to read it; a lost key is another matter.
+        tracing::warn!(%error, "what was to be printed at the start can't be");
+        if gateway.first_key.is_some() {
+            gateway.stop().await?;
+            return Err(error).context(
+                "the first API key can't be printed: delete the data folder and start again",
+            );
+        }
     }
     gateway.run().await
+}
+
+/// Tells where the gateway listens, and its first key.
+fn announce(gateway: &Gateway) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(out, "wagate {version} listens on {}", gateway.address)?;
+    if let Some(key) = &gateway.first_key {
+        writeln!(
+            out,
+            "\nThe first API key, shown only this once:\n\n  {key}\n"
+        )?;
+    }
+    out.flush()
 }
 
 /// The sandbox that runs elsewhere, if the settings name one.
@@ -268,33 +277,10 @@ fn server_config(config: &Config) -> ServerConfig {
 }
 
 async fn open_storage(folder: &Path) -> anyhow::Result<Arc<SqliteStorage>> {
-    private_folder(folder).with_context(|| format!("can't use {}", folder.display()))?;
+    private_files::create_folder(folder)
+        .with_context(|| format!("can't use {}", folder.display()))?;
     let path = folder.join(DATABASE);
     SqliteStorage::open(&path, Default::default())
         .await
         .with_context(|| format!("can't open {}", path.display()))
-}
-
-/// Creates the folder for its owner only: it holds the keys of WhatsApp accounts.
-fn private_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(folder)
-}
-
-/// Writes a file that only its owner reads.
-fn private_file(path: &Path, content: &str) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    writeln!(options.open(path)?, "{content}")
 }

@@ -9,6 +9,7 @@ pub mod domain;
 pub mod events;
 pub mod grpc;
 pub mod lifecycle;
+mod private_files;
 pub mod proto;
 pub mod sandbox;
 pub mod storage;

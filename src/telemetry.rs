@@ -1,8 +1,8 @@
 //! Logs: set up once, to stderr, as text or as JSON.
 //!
 //! Owns the default filter and the promise that goes with it: no message text, no phone numbers, no
-//! keys. Our own lines hold none; the libraries' lines may, so at the default filter every long run
-//! of digits is masked. An operator who sets a filter of their own sees what there is.
+//! keys. Our own lines hold none; the libraries' lines may, so at the default filter the one that
+//! handles keys is silent, and every long run of digits is masked. An operator who sets a filter of their own sees what there is.
 //! Never influences a decision.
 
 use std::io::{self, IsTerminal as _, Write};
@@ -23,8 +23,10 @@ pub enum Filter<'a> {
 impl Filter<'_> {
     fn directives(&self) -> &str {
         match self {
-            Self::News => "warn,wagate=info",
-            Self::Warnings => "warn",
+            // The Signal library warns with keys and codes in hexadecimal; what it warns of also
+            // comes up as an error of the call that it was made for.
+            Self::News => "warn,wagate=info,wacore_libsignal=off",
+            Self::Warnings => "warn,wacore_libsignal=off",
             Self::Asked(directives) => directives,
         }
     }
@@ -32,6 +34,9 @@ impl Filter<'_> {
 
 /// Shortest run of digits that may be a phone number.
 const NUMBER_DIGITS: usize = 7;
+
+/// Shortest run of hexadecimal digits that may be a key: 16 bytes. Ids of messages are shorter.
+const KEY_DIGITS: usize = 32;
 
 /// What log lines look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,9 +99,25 @@ impl Write for Line {
     }
 }
 
-/// Replaces every run of digits that may be a phone number by stars. Runs inside a word or a
-/// hyphenated id are left alone: those are ids.
+/// Replaces every run of digits that may be a phone number or a key by stars. Short runs inside a
+/// word or a hyphenated id are left alone: those are ids.
 fn mask(line: &[u8]) -> Vec<u8> {
+    let mut masked = mask_numbers(line);
+    let mut at = 0;
+    while at < line.len() {
+        let run = line[at..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_hexdigit())
+            .count();
+        if run >= KEY_DIGITS {
+            masked[at..at + run].fill(b'*');
+        }
+        at += run.max(1);
+    }
+    masked
+}
+
+fn mask_numbers(line: &[u8]) -> Vec<u8> {
     let part_of_id =
         |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphabetic() || *b == b'-');
     let mut masked = line.to_vec();
@@ -127,6 +148,13 @@ mod tests {
             "from ***********:2@s.whatsapp.net"
         );
         assert_eq!(masked("+15550001111"), "+***********");
+        let key = "0f".repeat(32);
+        let stars = "*".repeat(64);
+        assert_eq!(masked(&format!("key {key}!")), format!("key {stars}!"));
+        assert_eq!(
+            masked(&format!("key={}", &key[..32])),
+            format!("key={}", &stars[..32])
+        );
         for kept in [
             "2026-01-02T03:04:05.123456Z port 50051",
             "018f3c5e-1234-7000-8000-123456789012",
@@ -138,6 +166,8 @@ mod tests {
 
     #[test]
     fn the_default_filter_is_one() {
-        EnvFilter::try_new(Filter::News.directives()).unwrap();
+        for filter in [Filter::News, Filter::Warnings] {
+            EnvFilter::try_new(filter.directives()).unwrap();
+        }
     }
 }

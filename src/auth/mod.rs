@@ -6,9 +6,11 @@
 //! one is a bug, not an administrator. Knows no gRPC status.
 
 mod caller;
+mod kept;
 mod keys;
 mod secret;
 
 pub use caller::Caller;
+pub use kept::KeepError;
 pub use keys::{AuthError, Keys, NewKey};
 pub use secret::Secret;

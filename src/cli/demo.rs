@@ -34,33 +34,27 @@ pub async fn run(
     events.opened().await?;
 
     let (owner, peer) = phones(gateway, &mut events).await?;
-    let instance = instance(gateway).await?;
-    if instance.phone_number.is_empty() {
-        pair(gateway, &mut events, &owner).await?;
-    }
-    if instance.state() != InstanceState::Open {
-        events
-            .until(|event| match &event.payload {
-                Some(Payload::ConnectionUpdated(update)) => {
-                    (update.state() == InstanceState::Open).then_some(())
-                }
-                _ => None,
-            })
-            .await?;
-    }
+    let instance = open_instance(gateway, &mut events, &owner).await?;
+    // A user may have paired it with another phone, even the one that is to write.
+    let peer = match instance.phone_number == peer.number {
+        true => owner,
+        false => peer,
+    };
 
     events.say(&format!("{}'s phone writes to {INSTANCE}", peer.push_name))?;
     gateway
         .sandbox()
         .send_text(sandbox_v1::SendTextRequest {
             phone: peer.number.clone(),
-            to: owner.number.clone(),
+            to: instance.phone_number,
             text: GREETING.to_owned(),
         })
         .await?;
     let greeting = events
         .until(|event| match &event.payload {
-            Some(Payload::MessageReceived(received)) => received.message.clone(),
+            Some(Payload::MessageReceived(received)) if event.instance == instance.id => {
+                received.message.clone()
+            }
             _ => None,
         })
         .await?;
@@ -82,7 +76,9 @@ pub async fn run(
     let id = answer.message.map(|message| message.id).unwrap_or_default();
     events
         .until(|event| match &event.payload {
-            Some(Payload::MessageStatus(update)) if update.message_id == id => {
+            Some(Payload::MessageStatus(update))
+                if event.instance == instance.id && update.message_id == id =>
+            {
                 (update.status() >= v1::MessageStatus::Received).then_some(())
             }
             _ => None,
@@ -98,6 +94,44 @@ pub async fn run(
     let hint = hint(&peer);
     events.output.line(&hint)?;
     events.rest().await
+}
+
+/// The instance, paired if it has to be, and open.
+async fn open_instance(
+    gateway: &Gateway,
+    events: &mut Events<'_>,
+    owner: &Phone,
+) -> Result<v1::Instance, Failure> {
+    use InstanceState::{Connecting, LoggedOut, Open, Pairing, Unpaired};
+    let mut instance = found_or_created(gateway).await?;
+    if matches!(instance.state(), Unpaired | LoggedOut | Pairing) {
+        pair(gateway, events, owner).await?;
+        instance = found_or_created(gateway).await?;
+    }
+    // The state decides, an event only says when to ask again: a state is committed before its event
+    // is streamed, and the stream was opened before. So what comes after an answer is news.
+    loop {
+        match instance.state() {
+            Open => return Ok(instance),
+            Connecting => {}
+            state => return Err(not_open(state)),
+        }
+        events
+            .until(|event| match &event.payload {
+                Some(Payload::ConnectionUpdated(_)) if event.instance == instance.id => Some(()),
+                _ => None,
+            })
+            .await?;
+        instance = found_or_created(gateway).await?;
+    }
+}
+
+fn not_open(state: InstanceState) -> Failure {
+    let state = format::state(state);
+    Failure::Outcome(format!(
+        "the demonstration needs instance {INSTANCE} to be open, but it is {state}: \
+         `wagate instance show {INSTANCE}` tells why, `wagate instance connect {INSTANCE}` tries again"
+    ))
 }
 
 /// Two phones: those of an earlier run, or new ones.
@@ -129,7 +163,7 @@ async fn phones(gateway: &Gateway, events: &mut Events<'_>) -> Result<(Phone, Ph
     }
 }
 
-async fn instance(gateway: &Gateway) -> Result<v1::Instance, Failure> {
+async fn found_or_created(gateway: &Gateway) -> Result<v1::Instance, Failure> {
     let request = v1::GetInstanceRequest {
         instance: INSTANCE.to_owned(),
     };

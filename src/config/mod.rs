@@ -172,6 +172,11 @@ impl Config {
         self.sessions.validate()?;
         self.sandbox.validate()?;
         self.log.validate()?;
+        // `wagate serve` opens no network of its own, so only this role can open one too far.
+        if role == Role::Sandbox {
+            self.sandbox
+                .validate_network(self.server.allow_plaintext_remote)?;
+        }
         let homeless = self.sessions.default_network == Network::Sandbox
             && self.sandbox.url.is_empty()
             && role == Role::Gateway;

@@ -148,6 +148,21 @@ impl Sandbox {
         self.external().map(drop)
     }
 
+    /// The network lets in everybody who can reach it, as WhatsApp does.
+    pub(super) fn validate_network(&self, allow_remote: bool) -> Result<(), ConfigError> {
+        if self.network_listen.ip().is_loopback() || allow_remote {
+            return Ok(());
+        }
+        Err(ConfigError::section(
+            "sandbox",
+            format!(
+                "network_listen = \"{}\" can be reached from other machines, and the network asks nobody who they are. \
+                 Listen on loopback; or, if only friends can reach it, set [server] allow_plaintext_remote = true",
+                self.network_listen
+            ),
+        ))
+    }
+
     /// The external sandbox, if one is set.
     pub fn external(&self) -> Result<Option<ExternalSandbox>, ConfigError> {
         let wrong = |why: &str| Err(ConfigError::section("sandbox", why));

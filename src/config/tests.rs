@@ -134,6 +134,22 @@ fn an_address_for_all_the_world_needs_tls_or_a_word() {
 }
 
 #[test]
+fn a_network_for_all_the_world_needs_a_word() {
+    let load = |role, allow: &str| {
+        let mut sources = Sources::default();
+        sources.preset("sandbox.network_listen", "0.0.0.0:50052");
+        sources.preset("server.allow_plaintext_remote", allow);
+        Config::load(sources, role).map_err(|error| error.to_string())
+    };
+    let refused = load(Role::Sandbox, "false").expect_err("refused");
+    assert!(refused.contains("network_listen"), "{refused}");
+    assert!(refused.contains("allow_plaintext_remote"), "{refused}");
+    load(Role::Sandbox, "true").expect("said so");
+    // `wagate serve` opens no network.
+    load(Role::Gateway, "false").expect("not used");
+}
+
+#[test]
 fn an_external_sandbox_is_known_by_its_key() {
     let url = ("WAGATE_SANDBOX__URL", "ws://127.0.0.1:50052/ws/chat");
     let hex = "0f".repeat(32);

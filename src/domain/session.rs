@@ -58,14 +58,6 @@ impl SessionState {
         matches!(self, Self::Connecting | Self::Open)
     }
 
-    /// WhatsApp ended it: never restarted by itself.
-    pub fn is_terminal(self) -> bool {
-        matches!(
-            self,
-            Self::Replaced | Self::Banned | Self::Outdated | Self::LoggedOut | Self::Refused
-        )
-    }
-
     /// Whether an instance may go from here to there.
     pub fn may_become(self, next: Self) -> bool {
         use SessionState::*;

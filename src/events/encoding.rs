@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use pbjson_types::Timestamp;
 use prost::{
     Message as _,
@@ -66,22 +66,6 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::ErrorReported(_) => EventType::ErrorReported,
         Payload::Unmapped(_) => EventType::Unmapped,
     }
-}
-
-/// The encoded `wagate.v1.Event` in full.
-pub fn seal(epoch: LogEpoch, event: &StoredEvent) -> Bytes {
-    let tail = tail(epoch, event);
-    let mut sealed = BytesMut::with_capacity(event.body.len() + tail.encoded_len());
-    sealed.extend_from_slice(&event.body);
-    tail.encode_raw(&mut sealed);
-    sealed.freeze()
-}
-
-/// The event in full.
-pub fn decode(epoch: LogEpoch, event: &StoredEvent) -> Result<v1::Event, prost::DecodeError> {
-    let mut decoded = tail(epoch, event);
-    decoded.merge(event.body.clone())?;
-    Ok(decoded)
 }
 
 /// What only the commit decides.
@@ -242,12 +226,19 @@ mod tests {
         )
     }
 
+    /// The event as a reader has it.
+    fn delivered(epoch: LogEpoch, event: &StoredEvent) -> v1::Event {
+        let mut batch = Batch::new(epoch);
+        assert!(batch.push(event, 0));
+        let answer = v1::GetEventResponse::decode(batch.take()).unwrap();
+        answer.event.unwrap()
+    }
+
     #[test]
-    fn a_sealed_event_is_complete() {
+    fn a_delivered_event_is_complete() {
         let epoch = LogEpoch(9);
         let event = stored(pairing("text"));
-        let sealed = v1::Event::decode(seal(epoch, &event)).unwrap();
-        assert_eq!(sealed, decode(epoch, &event).unwrap());
+        let sealed = delivered(epoch, &event);
         let cursor = Cursor::parse(&sealed.cursor).unwrap();
         assert_eq!((cursor.epoch, cursor.position), (epoch, event.position));
         assert_eq!(sealed.r#type, "connection.pairing");
@@ -267,7 +258,7 @@ mod tests {
         assert!(batch.push(&event, 10_000));
         assert_eq!(batch.count(), 2);
         let decoded = v1::EventBatch::decode(batch.take()).unwrap();
-        assert_eq!(decoded.events, vec![decode(epoch, &event).unwrap(); 2]);
+        assert_eq!(decoded.events, vec![delivered(epoch, &event); 2]);
         assert!(batch.is_empty());
     }
 

@@ -8,5 +8,5 @@
 mod encoding;
 mod log;
 
-pub use encoding::{Batch, blanked, compose, decode, seal, system_time, timestamp};
+pub use encoding::{Batch, blanked, compose, system_time, timestamp};
 pub use log::{Gap, GapReason, Log, Opening, ReadError, Reader, Retention, Start, Wanted};

@@ -326,6 +326,10 @@ impl Storage for Fake {
         not_faked()
     }
 
+    async fn list_messages(&self, _: InstanceNumber, _: &str, _: usize) -> Result<Vec<MessageRow>> {
+        not_faked()
+    }
+
     async fn list_outbound(&self, _: InstanceNumber, _: i32, _: usize) -> Result<Vec<MessageRow>> {
         not_faked()
     }

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{access, page, qr, requests, status};
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
 
 const LIST: &str = "ListInstances";
 
+/// The method that pairs.
+pub const PAIR: &str = "/wagate.v1.InstanceService/PairInstance";
+
 /// The service.
 pub struct Instances {
     storage: Arc<dyn Storage>,
@@ -37,6 +40,8 @@ impl Instances {
         registry: Arc<Registry>,
     ) -> InstanceServiceServer<Self> {
         InstanceServiceServer::new(Self { storage, registry })
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip)
     }
 
     /// The instance that a request names, if the caller may do this with it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{
     access, requests,
@@ -16,9 +16,12 @@ use crate::{
         message_service_server::{MessageService, MessageServiceServer},
         send_message_request,
     },
-    storage::Storage,
+    storage::{MessageRow, Storage},
     wa::{Outgoing, Registry, message_resource},
 };
+
+/// Most messages with one id that are looked through for a chat. Ids are random: two are rare.
+const SAME_ID: usize = 1_000;
 
 /// The service.
 pub struct Messages {
@@ -33,6 +36,8 @@ impl Messages {
         registry: Arc<Registry>,
     ) -> MessageServiceServer<Self> {
         MessageServiceServer::new(Self { storage, registry })
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip)
     }
 }
 
@@ -78,18 +83,41 @@ impl MessageService for Messages {
         if asked.message_id.is_empty() {
             return Err(status::field_invalid("message_id", "must not be empty"));
         }
-        let chat = Some(asked.chat.as_str()).filter(|chat| !chat.is_empty());
-        let found = self
+        let rows = self
             .storage
-            .lookup_message(row.number, &asked.message_id, chat)
-            .await?
-            .ok_or_else(|| {
-                refuse(Reason::MessageNotFound, "the instance has no such message")
-                    .field("message_id", "must be the id of a message of the instance")
-            })?;
-        Ok(Response::new(v1::GetMessageResponse {
-            message: Some(message_resource(&found)?),
-        }))
+            .list_messages(row.number, &asked.message_id, SAME_ID)
+            .await?;
+        for row in &rows {
+            let message = message_resource(row)?;
+            if asked.chat.is_empty() || is_in(row, &message, &asked.chat) {
+                return Ok(Response::new(v1::GetMessageResponse {
+                    message: Some(message),
+                }));
+            }
+        }
+        Err(
+            refuse(Reason::MessageNotFound, "the instance has no such message")
+                .field("message_id", "must be the id of a message of the instance")
+                .into(),
+        )
+    }
+}
+
+/// Whether a message lies in this chat, by whichever of its names.
+fn is_in(row: &MessageRow, message: &v1::Message, chat: &str) -> bool {
+    let Some(known) = &message.chat else {
+        return row.chat == chat;
+    };
+    if row.chat == chat || known.id == chat {
+        return true;
+    }
+    let Some(party) = &known.party else {
+        return false;
+    };
+    match Recipient::parse(chat) {
+        Ok(Recipient::Number(number)) => party.phone_number == number,
+        Ok(Recipient::Lid(lid)) => party.lid.strip_suffix("@lid") == Some(lid.as_str()),
+        Err(_) => false,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod access;
 mod api_keys;
 mod codec;
 mod deadline;
+pub mod ending;
 mod events;
 mod filter;
 mod incoming;

@@ -24,7 +24,7 @@ pub use crate::proto::v1::ErrorReason as Reason;
 pub const DOMAIN: &str = "wagate";
 
 /// When to try again where nothing better is known.
-const RETRY_SOON: Duration = Duration::from_secs(1);
+pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// An error on its way to a caller. `Status::from` or `.into()` finishes it.
 #[derive(Debug)]
@@ -182,17 +182,22 @@ impl From<WaError> for Status {
             )
             .into(),
             WaError::NameTaken(name) => instance_name_taken(&name),
-            WaError::RequestReused => request_id_reused("body"),
+            WaError::RequestReused => request_id_reused(),
             WaError::NetworkNotConfigured(network) => {
                 refuse(Reason::NetworkNotConfigured, sentence)
                     .with("network", network)
                     .into()
             }
-            WaError::AlreadyPaired => refuse(Reason::InstanceAlreadyPaired, sentence).into(),
-            WaError::PairingInProgress => refuse(Reason::PairingInProgress, sentence).into(),
+            WaError::AlreadyPaired => refuse(Reason::InstanceAlreadyPaired, sentence)
+                .field("instance", "must not be paired yet")
+                .into(),
+            WaError::PairingInProgress => refuse(Reason::PairingInProgress, sentence)
+                .field("instance", "must not be pairing already")
+                .into(),
             WaError::NotOpen(row) => not_open(&row).unwrap_or_else(|| {
                 refuse(Reason::StateConflict, sentence)
                     .with("state", row.state)
+                    .field("instance", "must be in a state that allows this")
                     .into()
             }),
             WaError::NotOnWhatsApp => refuse(Reason::RecipientNotOnWhatsapp, sentence)
@@ -313,13 +318,12 @@ pub fn instance_name_taken(name: &InstanceName) -> Status {
     .into()
 }
 
-/// The same request id came with another body; `differs` says what.
-pub fn request_id_reused(differs: &str) -> Status {
+/// The same request id came with another body.
+pub fn request_id_reused() -> Status {
     refuse(
         Reason::RequestIdReused,
         "this request_id was used within 24 hours with another body",
     )
-    .with("differs", differs)
     .field("request_id", "must be new for a new request")
     .into()
 }
@@ -366,11 +370,17 @@ pub fn not_open(instance: &InstanceRow) -> Option<Status> {
         ),
         SessionState::Refused => refuse(
             Reason::InstanceRefused,
-            format!("WhatsApp refused the login of instance {name}"),
-        )
-        .with("code", &instance.state_reason),
+            match instance.state_reason.as_str() {
+                "" => format!("WhatsApp refused the login of instance {name}"),
+                why => format!("WhatsApp refused the login of instance {name}: {why}"),
+            },
+        ),
     };
-    Some(refusal.into())
+    Some(
+        refusal
+            .field("instance", "must be in a state that allows this")
+            .into(),
+    )
 }
 
 fn rfc3339(time: std::time::SystemTime) -> Option<String> {
@@ -391,8 +401,12 @@ pub(super) fn explained(bare: &Status, path: &str) -> Option<Status> {
         return None;
     }
     let refusal = match bare.code() {
-        // A compression that we don't speak.
-        Code::Unimplemented => refuse(Reason::MethodUnknown, bare.message()),
+        // The method exists, so it is the encoding of the request that is not known.
+        Code::Unimplemented => refuse(
+            Reason::FieldInvalid,
+            "the request is compressed by a method that the server does not know; it knows gzip",
+        )
+        .field("grpc-encoding", "must be gzip or identity"),
         Code::Internal => refuse(
             Reason::FieldInvalid,
             "the request is not a message that this method takes",

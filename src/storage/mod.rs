@@ -430,6 +430,13 @@ pub trait Storage: Send + Sync + 'static {
         message_id: &str,
         chat: Option<&str>,
     ) -> Result<Option<MessageRow>>;
+    /// All messages with WhatsApp's id, whatever their chat, newest first.
+    async fn list_messages(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>>;
     /// Outbound messages with this status, oldest first.
     async fn list_outbound(
         &self,

@@ -32,6 +32,27 @@ async fn texts_go_both_ways(instance_by_lid: bool, phone_by_lid: bool) {
     assert!(!received.from_me);
     let chat = received.chat.unwrap();
     assert_eq!(chat.id, format!("{}@s.whatsapp.net", phone.number));
+    // It is found by every name of its chat, whichever WhatsApp used.
+    let found_in = async |chat: &str| {
+        let request = v1::GetMessageRequest {
+            instance: "one".to_owned(),
+            message_id: received.id.clone(),
+            chat: chat.to_owned(),
+        };
+        let found = api.messages().get_message(request).await;
+        found.map(|found| found.into_inner().message.unwrap().id)
+    };
+    let number = format!("+{}", phone.number);
+    for name in ["", &chat.id, &number, &number[1..]] {
+        assert_eq!(found_in(name).await.unwrap(), received.id, "{name:?}");
+    }
+    if phone_by_lid {
+        assert_eq!(found_in(&sender.lid).await.unwrap(), received.id);
+    }
+    for other in ["15550009999", "900009@lid", "nonsense"] {
+        let missing = found_in(other).await.unwrap_err();
+        assert_eq!(info(&missing), "MESSAGE_NOT_FOUND", "{other:?}");
+    }
 
     let sent = api.send("one", &chat.id, "hello yourself").await.unwrap();
     assert!(sent.status >= MessageStatus::Sent as i32, "{sent:?}");

@@ -37,6 +37,7 @@ async fn messages() {
         told(&unpaired),
         (Code::FailedPrecondition, "INSTANCE_NOT_PAIRED".into())
     );
+    assert_eq!(violated_field(&unpaired), "instance");
     for recipient in ["", "somebody", "1@g.us", "status@broadcast", "0155"] {
         let refused = sent(&api, recipient, Some("hello")).await;
         assert_eq!(
@@ -132,6 +133,18 @@ async fn instances() {
         told(&paired),
         (Code::FailedPrecondition, "INSTANCE_ALREADY_PAIRED".into())
     );
+    assert_eq!(violated_field(&paired), "instance");
+    let pair = || v1::PairInstanceRequest {
+        instance: "two".to_owned(),
+        ..Default::default()
+    };
+    let _pairing = api.instances().pair_instance(pair()).await.unwrap();
+    let second = api.instances().pair_instance(pair()).await.unwrap_err();
+    assert_eq!(
+        told(&second),
+        (Code::FailedPrecondition, "PAIRING_IN_PROGRESS".into())
+    );
+    assert_eq!(violated_field(&second), "instance");
     let pair = v1::PairInstanceRequest {
         instance: "one".to_owned(),
         phone_number: "x".to_owned(),

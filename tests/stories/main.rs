@@ -4,6 +4,7 @@ mod support;
 
 mod command_line;
 mod conversation;
+mod ending;
 mod errors;
 mod foreign;
 mod pairing;

@@ -44,11 +44,23 @@ impl tower::Service<http::Request<Body>> for Panics {
 
 /// Calls any method with any bytes.
 async fn call(running: &Running, path: &'static str, body: &[u8]) -> Result<(), Status> {
+    call_encoded(running, path, body, "identity").await
+}
+
+/// The same, saying how the bytes are compressed.
+async fn call_encoded(
+    running: &Running,
+    path: &'static str,
+    body: &[u8],
+    encoding: &'static str,
+) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(running.channel().await);
     grpc.ready().await.unwrap();
     let mut request = Request::new(bytes::Bytes::copy_from_slice(body));
     let bearer = format!("Bearer {}", running.admin).parse().unwrap();
     request.metadata_mut().insert("authorization", bearer);
+    let encoding = tonic::metadata::AsciiMetadataValue::from_static(encoding);
+    request.metadata_mut().insert("grpc-encoding", encoding);
     let path = http::uri::PathAndQuery::from_static(path);
     let codec = crate::grpc::codec::Encoded::<v1::GetEventResponse>::default();
     within(grpc.unary(request, path, codec)).await.map(|_| ())
@@ -80,6 +92,11 @@ async fn every_error_has_a_reason_whoever_made_it() {
     refused(outcome, Code::InvalidArgument, "FIELD_INVALID");
     let outcome = call(&running, get, &vec![0; 5 << 20]).await;
     refused(outcome, Code::InvalidArgument, "FIELD_INVALID");
+
+    let outcome = call_encoded(&running, get, b"", "lzma").await;
+    let details = refused(outcome, Code::InvalidArgument, "FIELD_INVALID");
+    let violations = &details.bad_request().unwrap().field_violations;
+    assert_eq!(violations[0].field, "grpc-encoding");
 
     let mut client = EventServiceClient::new(running.channel().await);
     let outcome = within(client.get_event_log_info(v1::GetEventLogInfoRequest {})).await;

@@ -273,6 +273,26 @@ pub(super) async fn lookup(
     row.as_ref().map(message_of).transpose()
 }
 
+pub(super) async fn list(
+    readers: &SqlitePool,
+    instance: InstanceNumber,
+    message_id: &str,
+    limit: usize,
+) -> Result<Vec<MessageRow>> {
+    sqlx::query(with_columns!(
+        "SELECT",
+        "FROM message WHERE instance = ? AND message_id = ? ORDER BY time DESC LIMIT ?"
+    ))
+    .bind(instance.0)
+    .bind(message_id)
+    .bind(rows::limit(limit))
+    .fetch_all(readers)
+    .await?
+    .iter()
+    .map(message_of)
+    .collect()
+}
+
 pub(super) async fn list_outbound(
     readers: &SqlitePool,
     instance: InstanceNumber,

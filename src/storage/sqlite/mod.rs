@@ -317,6 +317,15 @@ impl Storage for SqliteStorage {
         messages::lookup(&self.readers, instance, message_id, chat).await
     }
 
+    async fn list_messages(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>> {
+        messages::list(&self.readers, instance, message_id, limit).await
+    }
+
     async fn list_outbound(
         &self,
         instance: InstanceNumber,

@@ -7,9 +7,13 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
-use wagate::proto::v1::{
-    self, api_key_service_client::ApiKeyServiceClient, event_service_client::EventServiceClient,
-    instance_service_client::InstanceServiceClient, message_service_client::MessageServiceClient,
+use wagate::proto::{
+    sandbox_v1::sandbox_service_client::SandboxServiceClient,
+    v1::{
+        self, api_key_service_client::ApiKeyServiceClient,
+        event_service_client::EventServiceClient, instance_service_client::InstanceServiceClient,
+        message_service_client::MessageServiceClient,
+    },
 };
 
 /// Shows a key on every call.
@@ -60,6 +64,10 @@ impl Api {
 
     pub fn keys(&self) -> ApiKeyServiceClient<Connection> {
         ApiKeyServiceClient::new(self.connection.clone())
+    }
+
+    pub fn sandbox(&self) -> SandboxServiceClient<Connection> {
+        SandboxServiceClient::new(self.connection.clone())
     }
 
     /// Creates an instance in the sandbox.

@@ -22,7 +22,6 @@ pub struct Stage {
     gateway: Option<Gateway>,
     key: String,
     folder: TempDir,
-    settings: Vec<(&'static str, String)>,
 }
 
 /// A simulated phone.
@@ -36,11 +35,6 @@ pub struct TestPhone {
 impl Stage {
     /// A fresh network and a fresh gateway.
     pub async fn new() -> Self {
-        Self::with(&[]).await
-    }
-
-    /// The same with settings of the gateway.
-    pub async fn with(settings: &[(&'static str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let network = Sandbox::start(SandboxConfig {
             listen: local(),
@@ -48,16 +42,11 @@ impl Stage {
         })
         .await
         .unwrap();
-        let settings = settings
-            .iter()
-            .map(|(key, value)| (*key, (*value).to_owned()))
-            .collect();
         let mut stage = Self {
             network,
             gateway: None,
             key: String::new(),
             folder,
-            settings,
         };
         stage.start_gateway().await;
         stage
@@ -86,9 +75,6 @@ impl Stage {
         sources.argument("server.listen", Some("127.0.0.1:0"));
         sources.argument("storage.data_dir", self.data_dir().to_str());
         sources.argument("sessions.default_network", Some("sandbox"));
-        for (key, value) in &self.settings {
-            sources.argument(key, Some(value));
-        }
         let config = Config::load(sources, Role::Sandbox).unwrap();
         let peer = SandboxPeer {
             url: self.network.ws_url(),

@@ -171,6 +171,9 @@ async fn messages_are_found_newest_first_and_sent_oldest_first() {
     }
     let newest = storage.lookup_message(ONE, "X", None).await.unwrap();
     assert_eq!(newest.unwrap().chat, "b");
+    let same_id = storage.list_messages(ONE, "X", 9).await.unwrap();
+    let chats: Vec<_> = same_id.iter().map(|row| &*row.chat).collect();
+    assert_eq!(chats, ["b", "a"]);
     let missing = storage.lookup_message(InstanceNumber(2), "X", None).await;
     assert_eq!(missing.unwrap(), None);
     let waiting = storage.list_outbound(ONE, 1, 2).await.unwrap();
