@@ -5,12 +5,30 @@
 //! of digits is masked. An operator who sets a filter of their own sees what there is.
 //! Never influences a decision.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// What is logged when nobody says otherwise: ourselves at info, everybody else's warnings.
-pub const DEFAULT_FILTER: &str = "warn,wagate=info";
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter<'a> {
+    /// What we do, and everybody else's warnings.
+    News,
+    /// Warnings only.
+    Warnings,
+    /// What an operator asked for, in the usual directive syntax such as `wagate=debug,info`.
+    Asked(&'a str),
+}
+
+impl Filter<'_> {
+    fn directives(&self) -> &str {
+        match self {
+            Self::News => "warn,wagate=info",
+            Self::Warnings => "warn",
+            Self::Asked(directives) => directives,
+        }
+    }
+}
 
 /// Shortest run of digits that may be a phone number.
 const NUMBER_DIGITS: usize = 7;
@@ -25,13 +43,13 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging. `filter` is in the usual directive syntax, such as `wagate=debug,info`.
-pub fn init(format: Format, filter: Option<&str>) -> anyhow::Result<()> {
-    let directives = filter.unwrap_or(DEFAULT_FILTER);
+/// Starts logging.
+pub fn init(format: Format, filter: Filter<'_>) -> anyhow::Result<()> {
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(directives)?)
+        .with_env_filter(EnvFilter::try_new(filter.directives())?)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(Stderr {
-            masked: filter.is_none(),
+            masked: !matches!(filter, Filter::Asked(_)),
         });
     match format {
         Format::Text => subscriber.try_init(),
@@ -120,6 +138,6 @@ mod tests {
 
     #[test]
     fn the_default_filter_is_one() {
-        EnvFilter::try_new(DEFAULT_FILTER).unwrap();
+        EnvFilter::try_new(Filter::News.directives()).unwrap();
     }
 }

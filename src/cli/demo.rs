@@ -159,8 +159,15 @@ async fn pair(gateway: &Gateway, events: &mut Events<'_>, owner: &Phone) -> Resu
         .pair_instance(request)
         .await?
         .into_inner();
-    while let Some(response) = steps.message().await? {
-        match response.step {
+    loop {
+        let response = tokio::select! {
+            response = steps.message() => response?,
+            printed = events.batch() => {
+                printed?;
+                continue;
+            }
+        };
+        match response.and_then(|response| response.step) {
             Some(Step::QrCode(code)) => {
                 events.say(&format!("{}'s phone scans the QR", owner.push_name))?;
                 gateway
@@ -219,7 +226,7 @@ impl Events<'_> {
             return Ok(Vec::new());
         };
         for event in &batch.events {
-            self.output.show(event, |event| format::event(event))?;
+            self.output.show(event, format::event)?;
         }
         Ok(batch.events)
     }

@@ -14,7 +14,7 @@ use crate::{
     app::{self, SandboxGateway},
     config::{self, Config, ConfigError, Role, Sources},
     lifecycle::Shutdown,
-    telemetry,
+    telemetry::{self, Filter},
 };
 
 /// Apart from `wagate serve`'s, so that one never opens the other's database.
@@ -60,7 +60,11 @@ impl Serve {
     /// Runs the gateway until it is told to stop.
     pub async fn run(&self) -> Result<(), Failure> {
         let config = self.config()?;
-        log_as(&config)?;
+        log_as(&config, Filter::News)?;
+        #[cfg(debug_assertions)]
+        if let Some(wanted) = config::crash_point() {
+            crate::crash_points::arm(&wanted).map_err(anyhow::Error::from)?;
+        }
         Ok(app::serve(config).await?)
     }
 }
@@ -91,7 +95,8 @@ impl Sandbox {
     /// Runs the network and the gateway until told to stop, with a conversation first.
     pub async fn run(&self, json: bool) -> Result<(), Failure> {
         let config = self.config()?;
-        log_as(&config)?;
+        // What it shows is its news.
+        log_as(&config, Filter::Warnings)?;
         let shutdown = Shutdown::new();
         shutdown.obey_signals()?;
         let running = SandboxGateway::start(&config, shutdown.clone()).await?;
@@ -125,6 +130,7 @@ struct About {
     network: String,
     key: String,
     key_file: PathBuf,
+    program: String,
 }
 
 impl About {
@@ -134,6 +140,7 @@ impl About {
             network: running.network.ws_url(),
             key: running.key.clone(),
             key_file: running.key_file.clone(),
+            program: config::program(),
         }
     }
 
@@ -157,10 +164,11 @@ impl About {
             .await?;
         demo::run(&gateway, output, |peer| {
             format!(
-                "{}  wagate send {INSTANCE} {} \"Hi from the terminal\"\n  wagate events --from earliest\n{}",
+                "{}  {program} send {INSTANCE} {} \"Hi from the terminal\"\n  {program} events --from earliest\n{}",
                 self.exports(),
                 peer.number,
                 self.grpcurl(),
+                program = self.program,
             )
         })
         .await
@@ -168,9 +176,10 @@ impl About {
 
     fn first_steps(&self) -> String {
         format!(
-            "{}  wagate instance create first\n  wagate instance list\n{}",
+            "{}  {program} instance create first\n  {program} instance list\n{}",
             self.exports(),
             self.grpcurl(),
+            program = self.program,
         )
     }
 
@@ -190,12 +199,15 @@ impl About {
     }
 }
 
-/// Starts logging as the settings say; the default filter also masks numbers.
-fn log_as(config: &Config) -> anyhow::Result<()> {
+/// Starts logging as the settings say, or by default like this.
+fn log_as(config: &Config, default: Filter<'_>) -> anyhow::Result<()> {
     let format = match config.log.format {
         config::LogFormat::Text => telemetry::Format::Text,
         config::LogFormat::Json => telemetry::Format::Json,
     };
-    let filter = Some(config.log.filter.as_str()).filter(|filter| !filter.is_empty());
+    let filter = match config.log.filter.as_str() {
+        "" => default,
+        directives => Filter::Asked(directives),
+    };
     telemetry::init(format, filter)
 }

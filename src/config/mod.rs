@@ -22,6 +22,12 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 const PREFIX: &str = "WAGATE_";
 const SEPARATOR: &str = "__";
 
+/// The moment at which a debug build is to die, for tests: see `crash_points`.
+#[cfg(debug_assertions)]
+pub fn crash_point() -> Option<String> {
+    env::var("WAGATE_CRASH_POINT").ok()
+}
+
 /// All settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +127,14 @@ impl Sources {
             self.arguments.push((key, value.to_owned()));
         }
     }
+}
+
+/// How this program was called, for hints that can be pasted.
+pub fn program() -> String {
+    let name = env::args_os()
+        .next()
+        .and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "wagate".to_owned())
 }
 
 impl Config {

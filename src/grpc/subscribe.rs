@@ -26,6 +26,7 @@ use tonic::Status;
 
 use crate::{
     auth::Keys,
+    crash_points::CrashPoint,
     domain::{
         cursor::{Cursor, Position},
         event_type::EventType,
@@ -378,6 +379,7 @@ impl Pump {
             },
         );
         permit.send(frame);
+        CrashPoint::FrameHandedOver.pass();
         self.delivered += count;
         self.frame_sent(cursor);
         Ok(())

@@ -11,6 +11,7 @@ use whatsapp_rust::{Client, InboundDurabilityHook, types::events::InboundMessage
 
 use super::convert::{ids::Account, inbound};
 use crate::{
+    crash_points::CrashPoint,
     events,
     storage::{InstanceRow, MessageRow, NewEvent, Storage},
 };
@@ -98,7 +99,9 @@ impl InboundDurabilityHook for Intake {
         client: Arc<Client>,
         batch: &[InboundMessage],
     ) -> anyhow::Result<()> {
+        CrashPoint::HookBeforeCommit.pass();
         let stored = self.record(&client, batch).await;
+        CrashPoint::HookAfterCommit.pass();
         if let Err(error) = &stored {
             tracing::error!(
                 instance = %self.instance.borrow().number,

@@ -26,6 +26,7 @@ use super::{
     hook::account,
 };
 use crate::{
+    crash_points::CrashPoint,
     domain::{limits::SEND_CONFIRMATION, recipient::Recipient, session::SessionState},
     events::{self, timestamp},
     proto::v1::{self, MessageStatus, event::Payload, message_content::Content},
@@ -52,6 +53,7 @@ pub struct Outgoing {
 pub(super) struct Outbox {
     storage: Arc<dyn Storage>,
     instance: watch::Receiver<InstanceRow>,
+    stop: CancellationToken,
     client: watch::Sender<Option<Arc<Client>>>,
     places: Arc<Semaphore>,
     numbers: Mutex<HashMap<String, Address>>,
@@ -81,10 +83,15 @@ pub(super) struct Told {
 }
 
 impl Outbox {
-    pub(super) fn new(storage: Arc<dyn Storage>, instance: watch::Receiver<InstanceRow>) -> Self {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        instance: watch::Receiver<InstanceRow>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             storage,
             instance,
+            stop,
             client: watch::channel(None).0,
             places: Arc::new(Semaphore::new(SENDS_AT_ONCE)),
             numbers: Mutex::default(),
@@ -153,6 +160,7 @@ impl Outbox {
         if !matches!(accepted, AcceptOutcome::Accepted) {
             return replayed(accepted);
         }
+        CrashPoint::SendAccepted.pass();
         self.transmit(&client, &row, message).await?;
         drop(turn);
         drop(under_way);
@@ -173,9 +181,11 @@ impl Outbox {
                 }
             }
         };
-        match tokio::time::timeout(SEND_CONFIRMATION, confirmed).await {
-            Ok(settled) => settled,
-            Err(_) => Ok(row),
+        tokio::select! {
+            settled = confirmed => settled,
+            // The log tells the rest.
+            () = tokio::time::sleep(SEND_CONFIRMATION) => Ok(row),
+            () = self.stop.cancelled() => Ok(row),
         }
     }
 
@@ -206,7 +216,10 @@ impl Outbox {
         };
         let options = SendOptions::default().with_message_id(&row.message_id);
         match client.send_message_with_options(to, message, options).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                CrashPoint::SendWritten.pass();
+                Ok(())
+            }
             Err(SendError::InvalidRequest(reason)) => {
                 self.raise(
                     row.instance,
@@ -410,10 +423,11 @@ impl Outbox {
     }
 
     /// Stores what was told, with its events; tries until it works or wagate stops.
-    pub(super) async fn settle(&self, told: Told, stop: &CancellationToken) {
+    pub(super) async fn settle(&self, told: Told) {
         if told.message_ids.is_empty() {
             return;
         }
+        CrashPoint::StatusTold.pass();
         let instance = self.row().number;
         loop {
             let raised = self
@@ -428,7 +442,7 @@ impl Outbox {
             let Err(error) = raised else { return };
             tracing::warn!(%instance, %error, "a status waits for the database");
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
             }
         }

@@ -90,11 +90,10 @@ impl Registry {
     fn adopt(&self, row: InstanceRow, first_delay: Duration) {
         let number = row.number;
         let mut sessions = self.sessions();
-        if !sessions.contains_key(&number) {
+        sessions.entry(number).or_insert_with(|| {
             let stop = self.stop.child_token();
-            let handle = session::spawn(self.shared.clone(), row, first_delay, stop);
-            sessions.insert(number, handle);
-        }
+            session::spawn(self.shared.clone(), row, first_delay, stop)
+        });
     }
 
     /// Creates an instance, or finds the one that the same request created.

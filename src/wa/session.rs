@@ -94,7 +94,7 @@ pub(super) fn spawn(
 ) -> Handle {
     let (commands, inbox) = mpsc::channel(COMMANDS_WAITING);
     let (instance, seen) = watch::channel(row);
-    let outbox = Arc::new(Outbox::new(shared.storage.clone(), seen));
+    let outbox = Arc::new(Outbox::new(shared.storage.clone(), seen, stop.clone()));
     let session = Session {
         shared,
         instance,
@@ -568,7 +568,7 @@ impl Session {
             let told = self.outbox.statuses(rest);
             if told.read > 0 {
                 rest = &rest[told.read..];
-                self.outbox.settle(told, &self.stop).await;
+                self.outbox.settle(told).await;
                 continue;
             }
             rest = others;
@@ -596,14 +596,12 @@ impl Session {
                         .await;
                 }
             }
-            Event::PairingQrCode(code) => {
-                if self.pairing.as_ref().is_some_and(Pairing::wants_qr) {
-                    let step = PairStep::Qr {
-                        text: code.code.clone(),
-                        expire_time: SystemTime::now() + code.timeout,
-                    };
-                    self.show_code(step).await;
-                }
+            Event::PairingQrCode(code) if self.pairing.as_ref().is_some_and(Pairing::wants_qr) => {
+                let step = PairStep::Qr {
+                    text: code.code.clone(),
+                    expire_time: SystemTime::now() + code.timeout,
+                };
+                self.show_code(step).await;
             }
             Event::PairingCode(code) => {
                 let step = PairStep::Code {

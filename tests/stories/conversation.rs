@@ -1,11 +1,11 @@
 //! Texts, both ways, by number and by hidden identity, and what became of them.
 
 use wagate::{
-    proto::v1::{self, InstanceState, MessageStatus, event::Payload},
+    proto::v1::{self, MessageStatus, event::Payload},
     sandbox::{Direction, FaultAction, FaultMatch, FaultRule, PhoneOptions},
 };
 
-use crate::support::{Stage, Watcher, info};
+use crate::support::{Stage, Watcher, info, within};
 
 fn addressed(by_lid: bool) -> PhoneOptions {
     PhoneOptions {
@@ -202,34 +202,46 @@ async fn a_request_id_sends_once() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_send_whose_confirmation_is_lost_goes_out_again_under_its_id() {
+/// Sends a text while the network loses these stanzas of the instance, stops the gateway once the
+/// text is on its way, starts it again and says what became of it.
+async fn send_through_a_fault(direction: Direction, tags: &[&str], arrives: bool) {
     let mut stage = Stage::new().await;
     let api = stage.api().await;
-    let (instance, owner) = stage.open_instance(&api, "one").await;
+    let (_, owner) = stage.open_instance(&api, "one").await;
     let phone = stage.phone("Peer").await;
     let to = phone.number.to_string();
-    let rules = ["ack", "receipt"].map(|tag| {
-        let rule = FaultRule {
-            matches: FaultMatch {
-                direction: Some(Direction::ToDevice),
-                tag: Some(tag.to_owned()),
-                number: Some(owner.number),
-                device: Some(1),
-                ..Default::default()
-            },
-            action: FaultAction::Drop,
-            skip: 0,
-            count: None,
-        };
-        stage.network.add_fault(rule).unwrap()
-    });
-    // Delivered, but nobody told us.
+    let rules: Vec<u64> = tags
+        .iter()
+        .map(|tag| {
+            let rule = FaultRule {
+                matches: FaultMatch {
+                    direction: Some(direction),
+                    tag: Some((*tag).to_owned()),
+                    number: Some(owner.number),
+                    device: Some(1),
+                    ..Default::default()
+                },
+                action: FaultAction::Drop,
+                skip: 0,
+                count: None,
+            };
+            stage.network.add_fault(rule).unwrap()
+        })
+        .collect();
     let call = tokio::spawn({
         let (api, to) = (api.clone(), to.clone());
         async move { api.send_as("one", &to, "unconfirmed", "r").await }
     });
-    phone.until_text("unconfirmed").await;
+    if arrives {
+        phone.until_text("unconfirmed").await;
+    } else {
+        within("the stanza to be lost", async {
+            while stage.network.faults().iter().all(|rule| rule.hits == 0) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
     stage.stop_gateway().await;
     call.abort();
     stage.network.clear_faults(&rules);
@@ -243,15 +255,22 @@ async fn a_send_whose_confirmation_is_lost_goes_out_again_under_its_id() {
             _ => None,
         })
         .await;
-    watcher.until_status(&sent.id, MessageStatus::Sent).await;
     let replay = api.send_as("one", &to, "unconfirmed", "r").await.unwrap();
     assert_eq!(replay.id, sent.id);
+    assert!(replay.status >= MessageStatus::Sent as i32);
+    assert_eq!(phone.until_text("unconfirmed").await.id, sent.id);
     api.send("one", &to, "last").await.unwrap();
     assert_eq!(phone.texts_until("last").await, ["unconfirmed", "last"]);
-    assert_eq!(
-        api.instance(&instance.name).await.state(),
-        InstanceState::Open
-    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_whose_confirmation_is_lost_is_not_sent_twice() {
+    send_through_a_fault(Direction::ToDevice, &["ack", "receipt"], true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_is_lost_goes_out_again_under_its_id() {
+    send_through_a_fault(Direction::FromDevice, &["message"], false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod instances;
 mod log;
+mod merging;
 mod messages;
 mod requests;
 mod rows;
@@ -20,7 +21,11 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
@@ -50,6 +55,8 @@ pub struct Options {
     /// Every commit waits for the disk. Without it a commit survives the death of the process but
     /// maybe not that of the machine.
     pub survive_power_cut: bool,
+    /// How often a write is tried while none goes through.
+    pub probe_interval: Duration,
 }
 
 impl Default for Options {
@@ -57,6 +64,7 @@ impl Default for Options {
         Self {
             readers: 4,
             survive_power_cut: true,
+            probe_interval: Duration::from_secs(3),
         }
     }
 }
@@ -87,6 +95,7 @@ impl SqliteStorage {
         let writer = Writer::spawn(
             Unit::new(database.writer, counters),
             database.lock,
+            options.probe_interval,
             Signals {
                 head,
                 writable,

@@ -162,11 +162,12 @@ impl Unit {
         self.counters.as_mut().ok_or_else(error::closed)
     }
 
-    /// Whether this instance existed and doesn't any more. Numbers are never reused, so one that
-    /// was given and is not there was deleted.
+    /// Whether this instance existed and doesn't any more. Numbers are given from 1 and never
+    /// reused, so one that was given and is not there was deleted.
     pub(super) fn is_deleted(&mut self, instance: InstanceNumber) -> Result<bool> {
         let counters = self.counters()?;
-        Ok(instance.0 <= counters.last_instance && !counters.instances.contains(&instance))
+        let given = (1..=counters.last_instance).contains(&instance.0);
+        Ok(given && !counters.instances.contains(&instance))
     }
 
     /// Gives events their places. After its tombstone an instance has nothing more to say: late

@@ -28,7 +28,6 @@ use crate::{
 const QUEUE: usize = 1_024;
 /// Most jobs of one transaction.
 const BATCH: usize = 512;
-const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Something to be written, and what is to be said about it.
 #[async_trait]
@@ -123,7 +122,12 @@ pub(super) struct Signals {
 }
 
 impl Writer {
-    pub(super) fn spawn(unit: Unit, lock: File, signals: Signals) -> Self {
+    pub(super) fn spawn(
+        unit: Unit,
+        lock: File,
+        probe_interval: Duration,
+        signals: Signals,
+    ) -> Self {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let writer = Self {
             jobs,
@@ -133,6 +137,7 @@ impl Writer {
         let task = Task {
             unit,
             signals,
+            probe_interval,
             _lock: lock,
         };
         let closing = writer.closing.clone();
@@ -188,6 +193,7 @@ impl Writer {
 struct Task {
     unit: Unit,
     signals: Signals,
+    probe_interval: Duration,
     /// Held as long as the connection is open.
     _lock: File,
 }
@@ -206,11 +212,11 @@ impl Task {
                         break;
                     }
                     self.run_batch(&mut batch).await;
-                    probe_at = Instant::now() + PROBE_INTERVAL;
+                    probe_at = Instant::now() + self.probe_interval;
                 }
                 () = sleep_until(probe_at), if !writable => {
                     self.probe().await;
-                    probe_at = Instant::now() + PROBE_INTERVAL;
+                    probe_at = Instant::now() + self.probe_interval;
                 }
             }
         }

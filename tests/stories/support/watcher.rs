@@ -5,7 +5,7 @@ use wagate::proto::v1::{
     self, event::Payload, message_content::Content, subscribe_response::Frame,
 };
 
-use super::{Api, within};
+use super::{Api, BUDGET, within};
 
 /// Reads a stream frame by frame and checks what every stream promises.
 pub struct Watcher {
@@ -108,7 +108,7 @@ impl Watcher {
         what: &str,
         mut wanted: impl FnMut(&v1::Event) -> Option<T>,
     ) -> T {
-        within(what, async {
+        let found = tokio::time::timeout(BUDGET, async {
             loop {
                 let event = match self.event().await {
                     Ok(Some(event)) => event,
@@ -120,7 +120,33 @@ impl Watcher {
                 }
             }
         })
-        .await
+        .await;
+        match found {
+            Ok(found) => found,
+            Err(_) => panic!("waited too long for {what}; seen: {:#?}", self.told()),
+        }
+    }
+
+    /// The same for what may have been seen already: two things that nothing puts in order.
+    pub async fn once<T>(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(&v1::Event) -> Option<T>,
+    ) -> T {
+        match self.seen.iter().find_map(&mut wanted) {
+            Some(found) => found,
+            None => self.until(what, wanted).await,
+        }
+    }
+
+    /// What was seen, a line each.
+    fn told(&self) -> Vec<String> {
+        let line = |event: &v1::Event| {
+            let payload = event.payload.as_ref().map(|payload| format!("{payload:?}"));
+            let payload: String = payload.unwrap_or_default().chars().take(300).collect();
+            format!("{} {payload}", event.instance_number)
+        };
+        self.seen.iter().map(line).collect()
     }
 
     /// Reads on until the instance is in a state; returns why.
@@ -140,9 +166,9 @@ impl Watcher {
         .await
     }
 
-    /// Reads on until a text arrived at the instance.
+    /// Waits until a text has arrived at the instance.
     pub async fn until_received(&mut self, instance: &str, text: &str) -> v1::Message {
-        self.until(&format!("the text {text:?}"), |event| {
+        self.once(&format!("the text {text:?}"), |event| {
             match &event.payload {
                 Some(Payload::MessageReceived(received)) if event.instance == instance => {
                     let message = received.message.clone()?;
@@ -154,9 +180,9 @@ impl Watcher {
         .await
     }
 
-    /// Reads on until the status of a message is this.
+    /// Waits until the status of a message has been this.
     pub async fn until_status(&mut self, message_id: &str, status: v1::MessageStatus) {
-        self.until(&format!("{status:?}"), |event| match &event.payload {
+        self.once(&format!("{status:?}"), |event| match &event.payload {
             Some(Payload::MessageStatus(update))
                 if update.message_id == message_id && update.status() == status =>
             {

@@ -1,0 +1,180 @@
+//! Messages and remembered requests.
+
+use super::*;
+use crate::{domain::limits::REQUEST_MEMORY, storage::AcceptOutcome};
+
+const ONE: InstanceNumber = InstanceNumber(1);
+
+#[tokio::test]
+async fn a_message_redelivered_is_logged_once() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let arrival = |id: &str| (message(ONE, "chat", id), vec![received(1, id)]);
+    let new = storage
+        .record_messages(vec![arrival("A"), arrival("B"), arrival("A")])
+        .await
+        .unwrap();
+    assert_eq!(new, [true, true, false]);
+    let new = storage
+        .record_messages(vec![arrival("B"), arrival("C")])
+        .await
+        .unwrap();
+    assert_eq!(new, [false, true]);
+    let elsewhere = (message(ONE, "other chat", "A"), Vec::new());
+    let new = storage.record_messages(vec![elsewhere]).await.unwrap();
+    assert_eq!(new, [true]);
+    assert_eq!(bodies(&all(&storage).await), ["A", "B", "C"]);
+}
+
+#[tokio::test]
+async fn of_equal_arrivals_at_once_one_is_new() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let storage = storage.clone();
+            tokio::spawn(async move {
+                let arrival = (message(ONE, "chat", "A"), vec![received(1, "A")]);
+                storage.record_messages(vec![arrival]).await.unwrap()[0]
+            })
+        })
+        .collect();
+    let mut new = 0;
+    for task in tasks {
+        new += usize::from(task.await.unwrap());
+    }
+    assert_eq!(new, 1);
+    assert_eq!(all(&storage).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_repeated_request_answers_the_first_message() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let send = async |id: &str, request| {
+        storage
+            .accept_message(message(ONE, "chat", id), request, vec![received(1, id)])
+            .await
+            .unwrap()
+    };
+    let mark = request("r1", 1);
+    assert!(storage.lookup_request(ONE, &mark).await.unwrap().is_none());
+    let first = send("A", Some(mark.clone())).await;
+    assert!(matches!(first, AcceptOutcome::Accepted));
+    let again = send("B", Some(mark.clone())).await;
+    assert!(matches!(again, AcceptOutcome::Replayed(row) if *row == message(ONE, "chat", "A")));
+    let other_body = send("C", Some(request("r1", 2))).await;
+    assert!(matches!(other_body, AcceptOutcome::Reused));
+    assert!(matches!(send("D", None).await, AcceptOutcome::Accepted));
+    assert_eq!(bodies(&all(&storage).await), ["A", "D"]);
+
+    let seen = storage.lookup_request(ONE, &mark).await.unwrap();
+    assert!(matches!(seen, Some(AcceptOutcome::Replayed(row)) if row.message_id == "A"));
+    let seen = storage.lookup_request(InstanceNumber(2), &mark).await;
+    assert!(matches!(seen.unwrap(), Some(AcceptOutcome::Reused)));
+
+    // After its day an id is as good as new, whether it was swept or not.
+    let late = RequestMark {
+        time: mark.time + REQUEST_MEMORY + Duration::from_secs(1),
+        ..request("r1", 2)
+    };
+    assert!(storage.lookup_request(ONE, &late).await.unwrap().is_none());
+    let accepted = send("E", Some(late.clone())).await;
+    assert!(matches!(accepted, AcceptOutcome::Accepted));
+    assert_eq!(storage.forget_requests(late.time).await.unwrap(), 0);
+    let after = late.time + Duration::from_secs(1);
+    assert_eq!(storage.forget_requests(after).await.unwrap(), 1);
+    assert!(storage.lookup_request(ONE, &late).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn of_equal_requests_at_once_one_is_accepted() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let mark = request("r1", 1);
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let (storage, mark) = (storage.clone(), mark.clone());
+            tokio::spawn(async move {
+                let row = message(ONE, "chat", &format!("M{number}"));
+                storage.accept_message(row, Some(mark), Vec::new()).await
+            })
+        })
+        .collect();
+    let mut accepted = 0;
+    let mut answered = Vec::new();
+    for task in tasks {
+        match task.await.unwrap().unwrap() {
+            AcceptOutcome::Accepted => accepted += 1,
+            AcceptOutcome::Replayed(row) => answered.push(row.message_id),
+            AcceptOutcome::Reused => panic!(),
+        }
+    }
+    assert_eq!((accepted, answered.len()), (1, 19));
+    assert!(answered.iter().all(|id| *id == answered[0]));
+    let waiting = storage.list_outbound(ONE, 1, 100).await.unwrap();
+    assert_eq!(waiting.len(), 1);
+}
+
+#[tokio::test]
+async fn a_status_only_rises() {
+    let place = Place::new();
+    let storage = place.open().await;
+    for chat in ["chat", "same as lid"] {
+        storage
+            .accept_message(message(ONE, chat, "A"), None, Vec::new())
+            .await
+            .unwrap();
+    }
+    let theirs = MessageRow {
+        from_me: false,
+        outbound: false,
+        sender: "15550002222@s.whatsapp.net".to_owned(),
+        ..message(ONE, "chat", "A")
+    };
+    storage
+        .record_messages(vec![(theirs, Vec::new())])
+        .await
+        .unwrap();
+    let raise = async |status| {
+        let ids = vec!["A".to_owned(), "unknown".to_owned()];
+        let events: EventsOf<MessageRow> =
+            Box::new(|row| vec![event(1, EventType::MessageStatus, &row.chat)]);
+        storage
+            .raise_status(ONE, ids, status, "why".to_owned(), events)
+            .await
+            .unwrap()
+    };
+    let raised = raise(3).await;
+    assert_eq!(raised.len(), 2);
+    assert!(raised.iter().all(|row| row.from_me && row.status == 3));
+    assert!(raise(3).await.is_empty());
+    assert!(raise(2).await.is_empty());
+    assert_eq!(raise(5).await.len(), 2);
+    assert_eq!(all(&storage).await.len(), 4);
+    let row = storage.lookup_message(ONE, "A", Some("same as lid")).await;
+    let row = row.unwrap().unwrap();
+    assert_eq!((row.status, &*row.status_reason), (5, "why"));
+}
+
+#[tokio::test]
+async fn messages_are_found_newest_first_and_sent_oldest_first() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let time = message(ONE, "", "").time;
+    for (chat, id, age) in [("a", "X", 3), ("b", "X", 1), ("c", "Y", 2)] {
+        let row = MessageRow {
+            time: time - Duration::from_secs(age),
+            ..message(ONE, chat, id)
+        };
+        storage.accept_message(row, None, Vec::new()).await.unwrap();
+    }
+    let newest = storage.lookup_message(ONE, "X", None).await.unwrap();
+    assert_eq!(newest.unwrap().chat, "b");
+    let missing = storage.lookup_message(InstanceNumber(2), "X", None).await;
+    assert_eq!(missing.unwrap(), None);
+    let waiting = storage.list_outbound(ONE, 1, 2).await.unwrap();
+    let chats: Vec<_> = waiting.iter().map(|row| &*row.chat).collect();
+    assert_eq!(chats, ["a", "c"]);
+    assert!(storage.list_outbound(ONE, 2, 9).await.unwrap().is_empty());
+}

@@ -1,0 +1,108 @@
+//! The library's storage on ours: one backend per device, all in one database.
+//!
+//! Owns how the library's types become bytes. Every method returns after its commit, every batch is
+//! one transaction. Never keeps anything in memory and never merges by reading first: what must be
+//! atomic is one statement below.
+
+mod app_state;
+mod device;
+mod protocol;
+mod signal;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use wacore::store::error::{Result, StoreError};
+
+use crate::{
+    domain::ids::InstanceNumber,
+    storage::{
+        Storage, StorageError,
+        device::{DeviceStorage, KEY_SEPARATOR, RecordChange, RecordKind},
+    },
+};
+
+/// The key of a kind of which a device has only one.
+const ONLY: &str = "";
+
+/// The library's `Backend` for the device of one instance.
+#[derive(Clone)]
+pub struct DeviceBackend {
+    instance: InstanceNumber,
+    rows: Arc<dyn DeviceStorage>,
+}
+
+impl DeviceBackend {
+    /// The backend of this instance's device.
+    pub fn new(storage: &dyn Storage, instance: InstanceNumber) -> Self {
+        Self {
+            instance,
+            rows: storage.device(instance),
+        }
+    }
+
+    async fn put(&self, kind: RecordKind, key: impl Into<Arc<str>>, value: &[u8]) -> Result<()> {
+        self.change(vec![put(kind, key, Bytes::copy_from_slice(value))])
+            .await
+    }
+
+    async fn delete(&self, kind: RecordKind, key: impl Into<Arc<str>>) -> Result<()> {
+        self.change(vec![delete(kind, key)]).await
+    }
+
+    async fn change(&self, changes: Vec<RecordChange>) -> Result<()> {
+        self.rows.change_records(changes).await.map_err(failed)
+    }
+
+    async fn get(&self, kind: RecordKind, key: &str) -> Result<Option<Bytes>> {
+        self.rows.record(kind, key).await.map_err(failed)
+    }
+}
+
+fn failed(error: StorageError) -> StoreError {
+    StoreError::Database(Box::new(error))
+}
+
+fn put(kind: RecordKind, key: impl Into<Arc<str>>, value: Bytes) -> RecordChange {
+    RecordChange::Put {
+        kind,
+        key: key.into(),
+        value,
+    }
+}
+
+fn delete(kind: RecordKind, key: impl Into<Arc<str>>) -> RecordChange {
+    RecordChange::Delete {
+        kind,
+        key: key.into(),
+    }
+}
+
+fn encode(value: &impl Serialize) -> Result<Bytes> {
+    let bytes =
+        serde_json::to_vec(value).map_err(|error| StoreError::Serialization(Box::new(error)))?;
+    Ok(bytes.into())
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| StoreError::Serialization(Box::new(error)))
+}
+
+fn joined(parts: &[&str]) -> String {
+    let mut key = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+    for (number, part) in parts.iter().enumerate() {
+        if number > 0 {
+            key.push(KEY_SEPARATOR);
+        }
+        key.push_str(part);
+    }
+    key
+}
+
+fn count(rows: u64) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,238 @@
+//! The verdict over a round: what phones and callers said against the log and the phones' screens.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use wagate::proto::v1::{MessageStatus, event::Payload, message_content::Content};
+
+use crate::{ledger::Ledger, people::Account, tally::Tally, watch::Log, wire::Wire};
+
+/// What the audit carries from round to round.
+#[derive(Default)]
+pub struct Carried {
+    /// Newest instance_sequence by instance.
+    sequences: HashMap<String, u64>,
+}
+
+/// Compares; complaints go to the ledger, numbers to the tally.
+pub fn audit(
+    log: &Log,
+    accounts: &[Account],
+    wire: &Wire,
+    ledger: &Ledger,
+    carried: &mut Carried,
+    tally: &mut Tally,
+) {
+    check_sequences(log, ledger, carried);
+    check_inbound(log, accounts, wire, ledger, tally);
+    check_outbound(log, accounts, ledger, tally);
+    for event in log.events() {
+        tally.events += 1;
+        match &event.payload {
+            Some(Payload::Unmapped(unmapped)) => {
+                tally.unreadable += 1;
+                if unmapped.name != "undecryptable_message" {
+                    ledger.complain(format!("an unmapped event: {}", unmapped.name));
+                }
+            }
+            Some(Payload::ErrorReported(error)) => {
+                ledger.complain(format!(
+                    "wagate reported {}: {}",
+                    error.reason, error.detail
+                ));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// No hole in any instance's numbers.
+fn check_sequences(log: &Log, ledger: &Ledger, carried: &mut Carried) {
+    for event in log.events() {
+        let last = carried.sequences.entry(event.instance.clone()).or_default();
+        if event.instance_sequence != *last + 1 {
+            ledger.complain(format!(
+                "the events of an instance go from {last} to {}",
+                event.instance_sequence
+            ));
+        }
+        *last = event.instance_sequence;
+    }
+}
+
+/// Everything that was sent to an instance is in its log once, in the order of its sender.
+fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, tally: &mut Tally) {
+    let mut received: HashMap<(&str, &str), u32> = HashMap::new();
+    let mut texts: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+    for event in log.events() {
+        if let Some(Payload::MessageReceived(told)) = &event.payload
+            && let Some(message) = &told.message
+        {
+            *received.entry((&event.instance, &message.id)).or_default() += 1;
+            let sender = message
+                .sender
+                .as_ref()
+                .map_or("", |party| &party.phone_number);
+            texts
+                .entry((&event.instance, sender))
+                .or_default()
+                .push(text_of(message.content.as_ref()));
+        }
+    }
+    let books = ledger.books();
+    let mut complaints = Vec::new();
+    // What one instance sent to another is as much a message as what a phone sent.
+    let between = books.outbound.iter().filter_map(|sent| {
+        let to = accounts
+            .iter()
+            .position(|account| account.number == sent.to)?;
+        Some((to, &sent.message_id))
+    });
+    let from_phones = books
+        .inbound
+        .iter()
+        .map(|sent| (sent.instance, &sent.message_id));
+    for (instance, id) in from_phones.chain(between) {
+        let key = (instance, id.clone());
+        let (acked, handed) = wire.with(|notes| {
+            let handed = notes.handed.get(&key).copied().unwrap_or_default();
+            (notes.acked.contains(&key), handed)
+        });
+        tally.inbound += 1;
+        tally.acked += u64::from(acked);
+        tally.handed_again += u64::from(handed.saturating_sub(1));
+        match received.remove(&(&*accounts[instance].id, &**id)) {
+            Some(1) => {}
+            Some(times) => complaints.push(format!(
+                "the message {id} is {times} times in the log of {}",
+                accounts[instance].name
+            )),
+            None => complaints.push(format!(
+                "the message {id} is not in the log of {}; acknowledged: {acked}, delivered: {handed}",
+                accounts[instance].name
+            )),
+        }
+    }
+    for ((_, id), _) in received {
+        complaints.push(format!("the log holds a message {id} that nobody sent"));
+    }
+    let mut sent: BTreeMap<(usize, String), Vec<&str>> = BTreeMap::new();
+    for one in &books.inbound {
+        let key = (one.instance, one.phone.to_string());
+        sent.entry(key).or_default().push(&one.text);
+    }
+    for ((instance, phone), wanted) in sent {
+        let found = texts.get(&(&*accounts[instance].id, &*phone));
+        let found = found.map(Vec::as_slice).unwrap_or_default();
+        if found.len() == wanted.len() && found != wanted {
+            let at = found
+                .iter()
+                .zip(&wanted)
+                .position(|(one, other)| one != other);
+            complaints.push(format!(
+                "the texts of {phone} to {} are out of order from {at:?}",
+                accounts[instance].name
+            ));
+        }
+    }
+    drop(books);
+    for complaint in complaints {
+        ledger.complain(complaint);
+    }
+}
+
+/// Everything that was accepted went out once, under one id, and says so.
+fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut Tally) {
+    let mut told: HashMap<(&str, &str), u32> = HashMap::new();
+    let mut statuses: HashMap<(&str, &str), Vec<i32>> = HashMap::new();
+    for event in log.events() {
+        match &event.payload {
+            Some(Payload::MessageSent(sent)) => {
+                if let Some(message) = &sent.message {
+                    *told.entry((&event.instance, &message.id)).or_default() += 1;
+                }
+            }
+            Some(Payload::MessageStatus(update)) => statuses
+                .entry((&event.instance, &update.message_id))
+                .or_default()
+                .push(update.status),
+            _ => {}
+        }
+    }
+    let books = ledger.books();
+    let mut complaints = Vec::new();
+    let mut ids_of: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    let mut times_seen: HashMap<(String, &str), u32> = HashMap::new();
+    for seen in &books.seen {
+        ids_of
+            .entry(&seen.text)
+            .or_default()
+            .insert(&seen.message_id);
+        *times_seen
+            .entry((seen.by.to_string(), &seen.message_id))
+            .or_default() += 1;
+    }
+    for sent in &books.outbound {
+        tally.outbound += 1;
+        let instance = &accounts[sent.instance];
+        let id = &*sent.message_id;
+        let key = (&*instance.id, id);
+        match told.remove(&key) {
+            Some(1) => {}
+            times => complaints.push(format!(
+                "{id} of {} is told as sent {} times",
+                instance.name,
+                times.unwrap_or_default()
+            )),
+        }
+        let statuses = statuses.remove(&key).unwrap_or_default();
+        if !statuses.is_sorted_by(|one, next| one < next) {
+            complaints.push(format!(
+                "the status of {id} did not only rise: {statuses:?}"
+            ));
+        }
+        if statuses.first() != Some(&MessageStatus::Pending.into())
+            || statuses.contains(&MessageStatus::Error.into())
+        {
+            complaints.push(format!("the statuses of {id} are {statuses:?}"));
+        }
+        let received = statuses.last() >= Some(&MessageStatus::Received.into());
+        tally.receipts += u64::from(received);
+        match times_seen.get(&(sent.to.to_string(), id)) {
+            Some(1) => {}
+            times => complaints.push(format!(
+                "{id} was seen {} times by {}",
+                times.copied().unwrap_or_default(),
+                sent.to
+            )),
+        }
+        let ids = ids_of.get(&*sent.text);
+        if ids.is_none_or(|ids| ids.len() != 1) {
+            complaints.push(format!("{:?} was seen under the ids {ids:?}", sent.text));
+        }
+    }
+    for ((_, id), _) in told {
+        complaints.push(format!("{id} was told as sent, and no caller sent it"));
+    }
+    // A text that appeared although its caller was never told so is still one text, one id.
+    for (text, ids) in ids_of {
+        if ids.len() != 1 {
+            complaints.push(format!("{text:?} was seen under the ids {ids:?}"));
+        }
+    }
+    for ((by, id), times) in times_seen {
+        if times != 1 {
+            complaints.push(format!("{id} was seen {times} times by {by}"));
+        }
+    }
+    drop(books);
+    for complaint in complaints {
+        ledger.complain(complaint);
+    }
+}
+
+fn text_of(content: Option<&wagate::proto::v1::MessageContent>) -> &str {
+    match content.and_then(|content| content.content.as_ref()) {
+        Some(Content::Text(text)) => &text.text,
+        _ => "",
+    }
+}

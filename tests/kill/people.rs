@@ -1,0 +1,188 @@
+//! Those who talk through the gateway: phones that write to it, callers that have it write, and the
+//! eyes that watch every phone's screen.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use rand::{RngExt as _, rngs::StdRng};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use wagate::{
+    proto::v1,
+    sandbox::{Number, Sandbox, SandboxError},
+};
+
+use crate::{
+    api::{Api, passes_by_itself},
+    gateway::Door,
+    ledger::{Inbound, Ledger, Outbound, Seen},
+};
+
+/// How long a call may take, longer than the gateway takes for one.
+const CALL_TIME: Duration = Duration::from_secs(60);
+
+/// Pause before a refused call is made again.
+const RETRY_PAUSE: Duration = Duration::from_millis(40);
+
+/// Calls that may be refused one after the other before somebody asks why.
+const MOST_REFUSALS: u32 = 2_000;
+
+/// An account of the gateway.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Id of the instance.
+    pub id: String,
+    /// Name of the instance.
+    pub name: String,
+    pub number: Number,
+}
+
+/// Something a phone is to write.
+pub struct Errand {
+    pub instance: usize,
+    pub text: String,
+}
+
+/// Something a caller is to have sent.
+pub struct Order {
+    pub instance: usize,
+    pub to: Number,
+    pub text: String,
+    pub request_id: String,
+    /// Give the first call up after so long, as a caller with little patience.
+    pub patience: Option<Duration>,
+    /// Call again although it was answered.
+    pub repeat: bool,
+}
+
+/// A phone at work until its errands end.
+pub async fn phone(
+    network: Sandbox,
+    number: Number,
+    accounts: Arc<[Account]>,
+    mut errands: mpsc::UnboundedReceiver<Errand>,
+    mut chance: StdRng,
+    ledger: Arc<Ledger>,
+) -> anyhow::Result<()> {
+    while let Some(errand) = errands.recv().await {
+        let to = accounts[errand.instance].number;
+        let sent = loop {
+            match network.send_text(number, to, &errand.text).await {
+                Ok(sent) => break sent,
+                // Nothing was sent; the phone comes back by itself.
+                Err(SandboxError::NotConnected(_)) => sleep(RETRY_PAUSE).await,
+                Err(error) => return Err(error).context("a phone can't send"),
+            }
+        };
+        ledger.books().inbound.push(Inbound {
+            phone: number,
+            instance: errand.instance,
+            text: errand.text,
+            message_id: sent.id,
+        });
+        sleep(Duration::from_millis(chance.random_range(0..15))).await;
+    }
+    Ok(())
+}
+
+/// A caller at work until its orders end: calls until it has an answer, always under the same
+/// request id.
+pub async fn caller(
+    mut door: watch::Receiver<Option<Door>>,
+    accounts: Arc<[Account]>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    ledger: Arc<Ledger>,
+) -> anyhow::Result<()> {
+    while let Some(order) = orders.recv().await {
+        let instance = &accounts[order.instance];
+        let mut patience = order.patience;
+        let mut answers = if order.repeat { 2 } else { 1 };
+        let mut message_id = String::new();
+        let mut refusals = 0;
+        while answers > 0 {
+            let api = Api::ready(&mut door).await?;
+            let request = v1::SendMessageRequest {
+                instance: instance.name.clone(),
+                recipient: order.to.to_string(),
+                content: Some(v1::send_message_request::Content::Text(v1::TextContent {
+                    text: order.text.clone(),
+                })),
+                request_id: order.request_id.clone(),
+            };
+            ledger.books().tries.calls += 1;
+            let mut messages = api.messages();
+            let call = messages.send_message(request);
+            let answer = match timeout(patience.take().unwrap_or(CALL_TIME), call).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    ledger.books().tries.abandoned += 1;
+                    continue;
+                }
+            };
+            match answer {
+                Ok(answer) => {
+                    let message = answer.into_inner().message.context("no message")?;
+                    if !message_id.is_empty() {
+                        ledger.books().tries.repeated += 1;
+                    }
+                    if !message_id.is_empty() && message_id != message.id {
+                        ledger.complain(format!(
+                            "the request {} was answered with {message_id} and with {}",
+                            order.request_id, message.id
+                        ));
+                    }
+                    message_id = message.id;
+                    answers -= 1;
+                }
+                Err(status) if passes_by_itself(&status) && refusals < MOST_REFUSALS => {
+                    refusals += 1;
+                    ledger.books().tries.refused += 1;
+                    sleep(RETRY_PAUSE).await;
+                }
+                Err(status) => {
+                    ledger.complain(format!(
+                        "the request {} was refused: {status:?}",
+                        order.request_id
+                    ));
+                    break;
+                }
+            }
+        }
+        if !message_id.is_empty() {
+            ledger.books().outbound.push(Outbound {
+                instance: order.instance,
+                to: order.to,
+                text: order.text,
+                message_id,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Notes what appears on a phone's screen and was written by somebody else.
+pub async fn eyes(network: Sandbox, number: Number, ledger: Arc<Ledger>) -> anyhow::Result<()> {
+    let mut inbox = pin!(network.inbox(number, 0)?);
+    let mut last = 0;
+    while let Some(message) = inbox.next().await {
+        if message.sequence != last + 1 && last > 0 {
+            ledger.complain(format!(
+                "this program was too slow to read the screen of a phone: {last} to {}",
+                message.sequence
+            ));
+        }
+        last = message.sequence;
+        if message.sender.number != number {
+            ledger.books().seen.push(Seen {
+                by: number,
+                from: message.sender.number,
+                message_id: message.id,
+                text: message.text.unwrap_or_default(),
+            });
+        }
+    }
+    Ok(())
+}

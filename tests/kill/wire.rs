@@ -1,0 +1,98 @@
+//! What the network itself saw: which messages it handed to the gateway's devices, how often, and
+//! which the gateway said it has.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::interval;
+use wagate::sandbox::{DeviceAddress, Direction, Sandbox, WireEntry};
+
+/// How often the network's rings of stanzas are read, before they turn over.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What went over the wire of the gateway's devices.
+#[derive(Default)]
+pub struct Notes {
+    /// Message ids that a device acknowledged, with the index of its instance.
+    pub acked: HashSet<(usize, String)>,
+    /// How often each message was handed to a device.
+    pub handed: HashMap<(usize, String), u32>,
+    /// Messages that a device could not read and asked for again.
+    pub retries: u64,
+}
+
+/// The notes, shared by their writer and their readers.
+#[derive(Clone, Default)]
+pub struct Wire(Arc<Mutex<Notes>>);
+
+impl Wire {
+    /// Reads on until cancelled.
+    pub async fn tap(self, network: Sandbox, devices: Vec<DeviceAddress>) {
+        let mut after = vec![0; devices.len()];
+        let mut ticks = interval(LOOK_EVERY);
+        loop {
+            ticks.tick().await;
+            for (index, device) in devices.iter().enumerate() {
+                for entry in network.wire_log(*device, after[index]) {
+                    after[index] = entry.sequence;
+                    self.with(|notes| notes.note(index, &entry));
+                }
+            }
+        }
+    }
+
+    /// Looks at the notes.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Notes) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Notes {
+    fn note(&mut self, instance: usize, entry: &WireEntry) {
+        let head = entry.text.split('>').next().unwrap_or_default();
+        let Some(id) = attribute(head, "id") else {
+            return;
+        };
+        match entry.direction {
+            Direction::ToDevice if head.starts_with("<message ") => {
+                *self.handed.entry((instance, id.to_owned())).or_default() += 1;
+            }
+            Direction::FromDevice if head.starts_with("<receipt ") => {
+                match attribute(head, "type") {
+                    Some("retry" | "enc_rekey_retry") => self.retries += 1,
+                    _ => {
+                        let more = entry.text.split("<item ").skip(1);
+                        for id in more
+                            .filter_map(|item| attribute(item, "id"))
+                            .chain(std::iter::once(id))
+                        {
+                            self.acked.insert((instance, id.to_owned()));
+                        }
+                    }
+                }
+            }
+            Direction::FromDevice
+                if head.starts_with("<ack ") && attribute(head, "class") == Some("message") =>
+            {
+                self.acked.insert((instance, id.to_owned()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The value of an attribute in the head of a stanza.
+fn attribute<'t>(head: &'t str, name: &str) -> Option<&'t str> {
+    let mut rest = head;
+    loop {
+        let (before, after) = rest.split_once(name)?;
+        let quoted = after.strip_prefix("=\"");
+        match (quoted, before.ends_with(' ') || before.is_empty()) {
+            (Some(value), true) => return value.split('"').next(),
+            _ => rest = after,
+        }
+    }
+}
