@@ -226,3 +226,41 @@ async fn numbers_are_looked_up() {
     gateway.stop().await;
     sandbox.shutdown().await;
 }
+
+/// With who is who, and only once: some clients hold everything back until they have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_device_is_told_the_history() {
+    let sandbox = sandbox().await;
+    let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
+    sandbox.send_text(bob, ada, "long ago").await.unwrap();
+    seen(&sandbox, ada, |message| message.sender.number == bob).await;
+    let (gateway, device) = Gateway::paired(&sandbox, ada).await;
+    let pick = |event: &Event| match event {
+        Event::HistorySync(history) => history.get().cloned(),
+        _ => None,
+    };
+    let history = gateway.events.next("the history", pick).await;
+    let known: Vec<_> = history
+        .phone_number_to_lid_mappings
+        .iter()
+        .filter_map(|known| Some((known.pn_jid.clone()?, known.lid_jid.clone()?)))
+        .collect();
+    let wanted = [bob, ada].map(|number| {
+        let info = sandbox.phone(number).unwrap();
+        (info.number.jid().to_string(), info.lid.jid().to_string())
+    });
+    assert_eq!(known, wanted);
+    until("nothing waits for the device", || {
+        sandbox.phone(ada).unwrap().companions[0].queued == 0
+    })
+    .await;
+
+    sandbox.drop_connection(device).unwrap();
+    gateway.connected().await;
+    sandbox.send_text(bob, ada, "today").await.unwrap();
+    gateway.received("today").await;
+    let again = |event: &Event| matches!(event, Event::HistorySync(_));
+    assert_eq!(gateway.events.count(again), 0);
+    gateway.stop().await;
+    sandbox.shutdown().await;
+}

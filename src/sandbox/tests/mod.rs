@@ -195,21 +195,27 @@ struct Received {
 impl Gateway {
     /// A client without credentials, seeded with the pinned key.
     async fn fresh(sandbox: &Sandbox, code_for: Option<Number>) -> Self {
+        let backend = Self::pinning(sandbox.static_key()).await;
+        Self::over(sandbox, backend, code_for).await
+    }
+
+    /// What a client without credentials keeps, with a pinned key.
+    async fn pinning(key: [u8; 32]) -> Arc<InMemoryBackend> {
         let backend = Arc::new(InMemoryBackend::new());
         let certificate = CachedNoiseCert {
-            key: sandbox.static_key(),
+            key,
             not_before: 0,
             not_after: 4_102_444_800,
         };
         let mut device = Device::new();
-        device.pn = Some(sandbox.placeholder_number().jid());
+        device.pn = Some(Number::PLACEHOLDER.jid());
         device.server_cert_chain = Some(CachedServerCertChain {
             intermediate: certificate.clone(),
             leaf: certificate,
         });
         backend.create().await.unwrap();
         backend.save(&device).await.unwrap();
-        Self::over(sandbox, backend, code_for).await
+        backend
     }
 
     /// A client over a backend that exists.

@@ -152,10 +152,41 @@ async fn a_code_for_a_number_nobody_has_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_pins_nothing_does_not_get_in() {
     let sandbox = sandbox().await;
+    let (listener, url) = in_between().await;
+    let gateway = Gateway::dialling(url, Arc::new(InMemoryBackend::new()), None).await;
+    dials_in_vain(&gateway, &listener, &sandbox).await;
+    gateway.stop().await;
+    sandbox.shutdown().await;
+}
+
+/// A network with another key than the pinned one offers a full handshake instead, and the library, which cannot verify
+/// it, neither goes on nor forgets the key it trusts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_pins_another_key_does_not_get_in() {
+    let sandbox = sandbox().await;
+    let (listener, url) = in_between().await;
+    let mut other_key = sandbox.static_key();
+    other_key[7] ^= 1;
+    let gateway = Gateway::dialling(url, Gateway::pinning(other_key).await, None).await;
+    dials_in_vain(&gateway, &listener, &sandbox).await;
+    let client = gateway.client();
+    let device = client.persistence_manager().get_device_snapshot();
+    assert_eq!(
+        device.server_cert_chain.clone().unwrap().leaf.key,
+        other_key
+    );
+    gateway.stop().await;
+    sandbox.shutdown().await;
+}
+
+async fn in_between() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/ws/chat", listener.local_addr().unwrap());
-    let gateway = Gateway::dialling(url, Arc::new(InMemoryBackend::new()), None).await;
-    // It dials, is offered the certificate, hangs up, and so again.
+    (listener, url)
+}
+
+/// It dials, is offered the certificate, hangs up, and so again.
+async fn dials_in_vain(gateway: &Gateway, listener: &TcpListener, sandbox: &Sandbox) {
     for _ in 0..2 {
         let dialled = tokio::time::timeout(PATIENCE, listener.accept()).await;
         let (mut inside, _) = dialled.expect("it never dialled").unwrap();
@@ -168,12 +199,6 @@ async fn a_client_that_pins_nothing_does_not_get_in() {
         assert!(up > 0 && down > 0);
     }
     assert!(!gateway.client().is_logged_in());
-    assert_eq!(
-        gateway
-            .events
-            .count(|event| matches!(event, Event::PairingQrCode(_))),
-        0
-    );
-    gateway.stop().await;
-    sandbox.shutdown().await;
+    let code = |event: &Event| matches!(event, Event::PairingQrCode(_));
+    assert_eq!(gateway.events.count(code), 0);
 }

@@ -15,8 +15,11 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
 	_ "github.com/ncruces/go-sqlite3/embed"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/store"
@@ -79,7 +82,15 @@ func run(ctx context.Context, address, root, folder string) error {
 
 // open reads the device of the store, or makes the first one.
 func open(ctx context.Context, folder string) (*store.Device, error) {
-	path := "file:" + filepath.Join(folder, "whatsmeow.db") + "?_pragma=foreign_keys(on)&_pragma=busy_timeout(10000)"
+	// Nothing here has to outlive the machine, only the process.
+	path := "file:" + filepath.Join(folder, "whatsmeow.db") + "?_pragma=foreign_keys(on)&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(off)"
+	cache, err := compiled()
+	if err != nil {
+		return nil, err
+	}
+	sqlite3.RuntimeConfig = wazero.NewRuntimeConfig().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithCompilationCache(cache)
 	db, err := driver.Open(path)
 	if err != nil {
 		return nil, err
@@ -89,6 +100,15 @@ func open(ctx context.Context, folder string) (*store.Device, error) {
 		return nil, err
 	}
 	return container.GetFirstDevice(ctx)
+}
+
+// compiled is where SQLite, which is WebAssembly here, stays translated: beside the program.
+func compiled() (wazero.CompilationCache, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return wazero.NewCompilationCacheWithDir(program + ".cache")
 }
 
 // redirected makes a client that ends up at the network whatever host it asks for. The network speaks
