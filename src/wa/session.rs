@@ -779,11 +779,12 @@ impl Session {
             return;
         };
         self.learn_identity().await;
+        // Before anybody can read that it is open.
+        self.outbox.open(client.clone());
         if self.state() != SessionState::Open {
             self.enter(SessionState::Open, "", Details::default()).await;
         }
-        show(client.clone(), self.instance.borrow().show_online);
-        self.outbox.open(client);
+        show(client, self.instance.borrow().show_online);
         let row = self.row();
         self.finish_pairing(PairStep::Paired(Box::new(row)));
     }

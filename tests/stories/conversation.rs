@@ -1,7 +1,7 @@
 //! Texts, both ways, by number and by hidden identity, and what became of them.
 
 use wagate::{
-    proto::v1::{self, MessageStatus, event::Payload},
+    proto::v1::{self, InstanceState, MessageStatus, event::Payload},
     sandbox::{Direction, FaultAction, FaultMatch, FaultRule, PhoneOptions},
 };
 
@@ -270,9 +270,23 @@ async fn send_through_a_fault(direction: Direction, tags: &[&str], arrives: bool
 
     let api = stage.api().await;
     let mut watcher = Watcher::from_earliest(&api).await;
+    let mut opened = 0;
     let sent = watcher
         .until("message.sent", |event| match &event.payload {
             Some(Payload::MessageSent(sent)) => sent.message.clone(),
+            _ => None,
+        })
+        .await;
+    // The last of the states in the log is that of the new session.
+    watcher
+        .once("open again", |event| match &event.payload {
+            Some(Payload::ConnectionUpdated(update))
+                if update.previous_state() == InstanceState::Connecting
+                    && update.state() == InstanceState::Open =>
+            {
+                opened += 1;
+                (opened == 2).then_some(())
+            }
             _ => None,
         })
         .await;
