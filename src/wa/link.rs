@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use whatsapp_rust::{
     CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, Jid, async_channel,
     bot::{Bot, BotHandle},
@@ -87,6 +88,7 @@ pub(super) struct Link {
     events: mpsc::Receiver<Arc<Event>>,
     lost: Arc<AtomicU32>,
     dialer: Arc<Dialer>,
+    _hang_up: AbortOnDropHandle<()>,
 }
 
 impl Link {
@@ -106,6 +108,7 @@ impl Link {
             endpoint,
             networks.handshakes(),
             plan.first_delay,
+            plan.backend.failed(),
         ));
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let lost = Arc::new(AtomicU32::new(0));
@@ -135,7 +138,9 @@ impl Link {
         }
         let bot = builder.build().await.context("the client can't be built")?;
         dialer.client.set(Arc::downgrade(&bot.client())).ok();
+        let hang_up = hang_up(dialer.store_failed.clone(), Arc::downgrade(&bot.client()));
         Ok(Self {
+            _hang_up: AbortOnDropHandle::new(tokio::spawn(hang_up)),
             handle: bot.spawn(),
             events,
             lost,
@@ -160,6 +165,11 @@ impl Link {
         self.lost.swap(0, Ordering::Relaxed)
     }
 
+    /// Pulled once the device's state can't be stored: this client must not go on.
+    pub(super) fn store_failed(&self) -> CancellationToken {
+        self.dialer.store_failed.clone()
+    }
+
     /// The client can't come back by itself: the sandbox's pinned key was dropped after a broken handshake.
     pub(super) fn is_stuck(&self) -> bool {
         self.dialer.unpinned()
@@ -169,6 +179,16 @@ impl Link {
     pub(super) async fn shutdown(self) {
         self.dialer.release();
         self.handle.shutdown().await;
+    }
+}
+
+/// Ends the connection once the device's state can't be stored. The client's memory is ahead of the
+/// database then: should WhatsApp deliver again what was not stored, the client would take it for a
+/// duplicate and confirm it. One that begins from the database reads it anew.
+async fn hang_up(store_failed: CancellationToken, client: Weak<Client>) {
+    store_failed.cancelled().await;
+    if let Some(client) = client.upgrade() {
+        client.disconnect().await;
     }
 }
 
@@ -242,16 +262,23 @@ struct Dialer {
     place: Mutex<Option<OwnedSemaphorePermit>>,
     first_delay: Mutex<Duration>,
     client: OnceLock<Weak<Client>>,
+    store_failed: CancellationToken,
 }
 
 impl Dialer {
-    fn new(endpoint: Endpoint, handshakes: Arc<Semaphore>, first_delay: Duration) -> Self {
+    fn new(
+        endpoint: Endpoint,
+        handshakes: Arc<Semaphore>,
+        first_delay: Duration,
+        store_failed: CancellationToken,
+    ) -> Self {
         Self {
             endpoint,
             handshakes,
             place: Mutex::default(),
             first_delay: Mutex::new(first_delay),
             client: OnceLock::new(),
+            store_failed,
         }
     }
 
@@ -292,6 +319,9 @@ impl TransportFactory for SharedDialer {
                 .unwrap_or_else(PoisonError::into_inner),
         );
         tokio::time::sleep(delay).await;
+        if dialer.store_failed.is_cancelled() {
+            anyhow::bail!("the device's state can't be stored");
+        }
         if dialer.unpinned() {
             anyhow::bail!("the sandbox's key is no longer pinned");
         }
