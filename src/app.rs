@@ -6,12 +6,18 @@ use std::{
     fs,
     io::{self, Write as _},
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinHandle},
+    time::{sleep, timeout},
+};
 
 use crate::{
     auth::{Keys, NewKey},
@@ -19,10 +25,10 @@ use crate::{
     domain::permission::Permission,
     events::{Log, Retention},
     grpc::{
-        StreamLimits, access,
+        ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
         instances::Instances,
         messages::Messages,
-        server::{self, Parts, ServerConfig, Services, TlsFiles},
+        server::{self, Parts, ServerConfig, Services},
     },
     lifecycle::Shutdown,
     proto::sandbox_v1::sandbox_service_server::SandboxServiceServer,
@@ -40,6 +46,25 @@ const KEY_FILE: &str = "api-key";
 /// The sandbox's folder within the data folder.
 const NETWORK: &str = "network";
 
+/// How long sessions may take to end beyond what the settings give the streams. A connection to
+/// WhatsApp takes up to twelve seconds to say goodbye; together it stays under the thirty that
+/// supervisors wait before they kill.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+
+/// How long the process itself may take beyond that.
+const LAST_BREATH: Duration = Duration::from_secs(3);
+
+/// When a process that was told to end must be gone, whatever hangs.
+pub fn end_after(config: &Config) -> Duration {
+    config.sessions.shutdown_timeout + LAST_WORDS + LAST_BREATH
+}
+
+/// How long all of it may take once somebody insists.
+const FORCED: Duration = Duration::from_secs(1);
+
+/// How the server's task ended.
+type Served = Result<anyhow::Result<()>, JoinError>;
+
 /// A running gateway.
 pub struct Gateway {
     /// Where it listens.
@@ -52,6 +77,8 @@ pub struct Gateway {
     shutdown: Shutdown,
     server: JoinHandle<anyhow::Result<()>>,
     retention: JoinHandle<()>,
+    /// How long all of them may take to end.
+    patience: Duration,
 }
 
 impl Gateway {
@@ -92,7 +119,11 @@ impl Gateway {
         let retention = tokio::spawn(log.clone().keep_small(shutdown.clone()));
         let mut services = Services::new();
         services
-            .add(Instances::server(storage.clone(), registry.clone()))
+            .add(Instances::server(
+                storage.clone(),
+                registry.clone(),
+                keys.clone(),
+            ))
             .add(Messages::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             services.add(SandboxServiceServer::with_interceptor(
@@ -117,6 +148,7 @@ impl Gateway {
             shutdown,
             server,
             retention,
+            patience: config.sessions.shutdown_timeout + LAST_WORDS,
         })
     }
 
@@ -127,6 +159,24 @@ impl Gateway {
             () = self.shutdown.begun() => None,
         };
         self.shutdown.begin();
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            ended = timeout(self.patience, self.end(failed)) => match ended {
+                Ok(ended) => ended,
+                Err(_) => {
+                    tracing::warn!("what did not end in time is cut off");
+                    Ok(())
+                }
+            },
+            () = async {
+                shutdown.forced().await;
+                sleep(FORCED).await;
+            } => Ok(()),
+        }
+    }
+
+    /// Ends every part.
+    async fn end(self, failed: Option<Served>) -> anyhow::Result<()> {
         // Streams end while sessions do: neither waits for the other.
         self.registry.shutdown().await;
         let ended = match failed {
@@ -222,7 +272,7 @@ impl SandboxGateway {
 /// Runs the gateway until it is told to stop.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
-    shutdown.obey_signals()?;
+    shutdown.obey_signals(end_after(&config))?;
     let peer = external_sandbox(&config)?;
     let gateway = Gateway::start(&config, peer, None, shutdown).await?;
     println!(
@@ -246,11 +296,17 @@ fn external_sandbox(config: &Config) -> anyhow::Result<Option<SandboxPeer>> {
 }
 
 fn server_config(config: &Config) -> ServerConfig {
-    let unset = |path: &Path| path.as_os_str().is_empty();
-    let tls = (!unset(&config.server.tls_certificate)).then(|| TlsFiles {
-        certificate: config.server.tls_certificate.clone(),
-        key: config.server.tls_key.clone(),
+    let server = &config.server;
+    let set = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+    let tls = set(&server.tls_certificate).map(|certificate| TlsFiles {
+        certificate,
+        key: server.tls_key.clone(),
+        client_ca: set(&server.tls_client_ca),
+        reload: server.tls_reload_interval,
     });
+    let rate = NonZeroU32::new(server.calls_per_second)
+        .zip(NonZeroU32::new(server.calls_burst))
+        .map(|(per_second, burst)| RateLimit { per_second, burst });
     ServerConfig {
         tls,
         streams: StreamLimits {
@@ -259,6 +315,13 @@ fn server_config(config: &Config) -> ServerConfig {
             ..Default::default()
         },
         drain: config.sessions.shutdown_timeout,
+        connections: ConnectionLimits {
+            all: server.connections,
+            per_address: server.connections_per_address,
+            opening: server.opening_timeout,
+        },
+        streams_per_connection: server.streams_per_connection,
+        rate,
         ..Default::default()
     }
 }

@@ -2,11 +2,12 @@
 
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use futures::{Stream, stream};
 use tonic::{Request, Response, Status};
 
 use super::{access, page, qr, requests, status};
 use crate::{
+    auth::Keys,
     domain::{
         ids::{InstanceId, InstanceName, InstanceNumber},
         permission::Permission,
@@ -28,15 +29,21 @@ const LIST: &str = "ListInstances";
 pub struct Instances {
     storage: Arc<dyn Storage>,
     registry: Arc<Registry>,
+    keys: Keys,
 }
 
 impl Instances {
-    /// The service, on this store and these sessions.
+    /// The service, on this store, these sessions and these keys.
     pub fn server(
         storage: Arc<dyn Storage>,
         registry: Arc<Registry>,
+        keys: Keys,
     ) -> InstanceServiceServer<Self> {
-        InstanceServiceServer::new(Self { storage, registry })
+        InstanceServiceServer::new(Self {
+            storage,
+            registry,
+            keys,
+        })
     }
 
     /// The instance that a request names, if the caller may do this with it.
@@ -248,6 +255,7 @@ impl InstanceService for Instances {
         let row = self
             .named(&request, Permission::InstancesPair, name)
             .await?;
+        let caller = access::permit(&request, Permission::InstancesPair)?;
         let asked = request.into_inner();
         let method = if asked.phone_number.is_empty() {
             PairingMethod::Qr
@@ -264,10 +272,20 @@ impl InstanceService for Instances {
             }
         };
         let steps = self.registry.pair(row.number, method).await?;
-        let steps = ReceiverStream::new(steps).map(|step| {
-            Ok(v1::PairInstanceResponse {
-                step: Some(shown(step)?),
-            })
+        let keys = self.keys.clone();
+        let revoked = Box::pin(async move { keys.revoked(caller.key()).await });
+        let steps = stream::unfold(Some((steps, revoked)), |waiting| async move {
+            let (mut steps, mut revoked) = waiting?;
+            tokio::select! {
+                step = steps.recv() => {
+                    let shown = shown(step?).map(|step| v1::PairInstanceResponse {
+                        step: Some(step),
+                    });
+                    Some((shown, Some((steps, revoked))))
+                }
+                // The pairing ends with the stream.
+                revoked = &mut revoked => Some((Err(status::revoked(revoked)), None)),
+            }
         });
         Ok(Response::new(Box::pin(steps)))
     }
