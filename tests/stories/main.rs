@@ -4,6 +4,10 @@ mod support;
 
 mod command_line;
 mod conversation;
+mod damage;
+mod disk;
+mod ending;
 mod errors;
+mod guards;
 mod pairing;
 mod subscribe;

@@ -4,13 +4,16 @@
 //! story speaks gRPC to the gateway.
 
 mod api;
+pub mod program;
 mod stage;
+mod volume;
 mod watcher;
 
 use std::{future::Future, time::Duration};
 
 pub use api::{Api, info, violated_field};
 pub use stage::Stage;
+pub use volume::Volume;
 pub use watcher::Watcher;
 
 /// How long anything may take that a story waits for. Long, because a test machine may be busy:

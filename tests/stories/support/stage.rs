@@ -15,6 +15,8 @@ use wagate::{
 
 use super::{Api, Watcher, within};
 
+const DATA_DIR: &str = "storage.data_dir";
+
 /// Everything a story plays on.
 pub struct Stage {
     /// The network, for what its control API does in a user's hands.
@@ -65,7 +67,11 @@ impl Stage {
 
     /// The gateway's data folder.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("gateway")
+        let set = self.settings.iter().find(|(key, _)| *key == DATA_DIR);
+        set.map_or_else(
+            || self.folder.path().join("gateway"),
+            |(_, path)| path.into(),
+        )
     }
 
     pub fn key(&self) -> &str {
@@ -84,7 +90,7 @@ impl Stage {
     pub async fn start_gateway(&mut self) {
         let mut sources = Sources::default();
         sources.argument("server.listen", Some("127.0.0.1:0"));
-        sources.argument("storage.data_dir", self.data_dir().to_str());
+        sources.argument(DATA_DIR, self.data_dir().to_str());
         sources.argument("sessions.default_network", Some("sandbox"));
         for (key, value) in &self.settings {
             sources.argument(key, Some(value));
@@ -211,6 +217,11 @@ impl Stage {
 }
 
 impl TestPhone {
+    /// How many stanzas wait until the account's first companion has confirmed them.
+    pub fn queued(&self) -> usize {
+        self.network.phone(self.number).unwrap().companions[0].queued
+    }
+
     /// The account's companion that was paired first.
     pub fn companion(&self) -> DeviceAddress {
         self.number.device(1)
