@@ -5,12 +5,18 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinHandle},
+    time::{sleep, timeout},
+};
 use tonic::{codec::CompressionEncoding, service::interceptor::InterceptedService};
 
 use crate::{
@@ -19,11 +25,11 @@ use crate::{
     domain::permission::Permission,
     events::{Log, Retention},
     grpc::{
-        StreamLimits, access,
+        ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
         ending::Ending,
         instances::{self, Instances},
         messages::Messages,
-        server::{self, Parts, ServerConfig, Services, TlsFiles},
+        server::{self, Parts, ServerConfig, Services},
     },
     lifecycle::Shutdown,
     private_files,
@@ -45,6 +51,25 @@ const NETWORK: &str = "network";
 /// The sandbox's stream that has no end of its own.
 const INBOX: &str = "/wagate.sandbox.v1.SandboxService/StreamInbox";
 
+/// How long sessions may take to end beyond what the settings give the streams. A connection to
+/// WhatsApp takes up to twelve seconds to say goodbye; together it stays under the thirty that
+/// supervisors wait before they kill.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+
+/// How long the process itself may take beyond that.
+const LAST_BREATH: Duration = Duration::from_secs(3);
+
+/// When a process that was told to end must be gone, whatever hangs.
+pub fn end_after(config: &Config) -> Duration {
+    config.sessions.shutdown_timeout + LAST_WORDS + LAST_BREATH
+}
+
+/// How long all of it may take once somebody insists.
+const FORCED: Duration = Duration::from_secs(1);
+
+/// How the server's task ended.
+type Served = Result<anyhow::Result<()>, JoinError>;
+
 /// A running gateway.
 pub struct Gateway {
     /// Where it listens.
@@ -57,6 +82,8 @@ pub struct Gateway {
     shutdown: Shutdown,
     server: JoinHandle<anyhow::Result<()>>,
     retention: JoinHandle<()>,
+    /// How long all of them may take to end.
+    patience: Duration,
 }
 
 impl Gateway {
@@ -137,6 +164,7 @@ impl Gateway {
             shutdown,
             server,
             retention,
+            patience: config.sessions.shutdown_timeout + LAST_WORDS,
         })
     }
 
@@ -147,6 +175,24 @@ impl Gateway {
             () = self.shutdown.begun() => None,
         };
         self.shutdown.begin();
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            ended = timeout(self.patience, self.end(failed)) => match ended {
+                Ok(ended) => ended,
+                Err(_) => {
+                    tracing::warn!("what did not end in time is cut off");
+                    Ok(())
+                }
+            },
+            () = async {
+                shutdown.forced().await;
+                sleep(FORCED).await;
+            } => Ok(()),
+        }
+    }
+
+    /// Ends every part.
+    async fn end(self, failed: Option<Served>) -> anyhow::Result<()> {
         // Streams end while sessions do: neither waits for the other.
         tokio::select! {
             () = self.registry.shutdown() => {}
@@ -219,7 +265,7 @@ impl SandboxGateway {
 /// Runs the gateway until it is told to stop.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
-    shutdown.obey_signals()?;
+    shutdown.obey_signals(end_after(&config))?;
     let peer = external_sandbox(&config)?;
     let gateway = Gateway::start(&config, peer, None, shutdown).await?;
     if let Err(error) = announce(&gateway) {
@@ -259,11 +305,17 @@ fn external_sandbox(config: &Config) -> anyhow::Result<Option<SandboxPeer>> {
 }
 
 fn server_config(config: &Config) -> ServerConfig {
-    let unset = |path: &Path| path.as_os_str().is_empty();
-    let tls = (!unset(&config.server.tls_certificate)).then(|| TlsFiles {
-        certificate: config.server.tls_certificate.clone(),
-        key: config.server.tls_key.clone(),
+    let server = &config.server;
+    let set = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+    let tls = set(&server.tls_certificate).map(|certificate| TlsFiles {
+        certificate,
+        key: server.tls_key.clone(),
+        client_ca: set(&server.tls_client_ca),
+        reload: server.tls_reload_interval,
     });
+    let rate = NonZeroU32::new(server.calls_per_second)
+        .zip(NonZeroU32::new(server.calls_burst))
+        .map(|(per_second, burst)| RateLimit { per_second, burst });
     ServerConfig {
         tls,
         streams: StreamLimits {
@@ -272,6 +324,13 @@ fn server_config(config: &Config) -> ServerConfig {
             ..Default::default()
         },
         drain: config.sessions.shutdown_timeout,
+        connections: ConnectionLimits {
+            all: server.connections,
+            per_address: server.connections_per_address,
+            opening: server.opening_timeout,
+        },
+        streams_per_connection: server.streams_per_connection,
+        rate,
         ..Default::default()
     }
 }

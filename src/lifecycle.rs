@@ -4,9 +4,12 @@
 //! them. Never decides what a part does when it is asked, and is no global: whoever needs it is
 //! handed a clone.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio_util::sync::CancellationToken;
+
+/// Exit code of a process that could not end by itself.
+const STUCK: i32 = 70;
 
 /// The wish to end. Clones are the same wish.
 #[derive(Clone, Debug, Default)]
@@ -47,16 +50,24 @@ impl Shutdown {
         self.forced.cancelled().await;
     }
 
-    /// Lets SIGINT and SIGTERM ask: the first politely, the second with force.
-    pub fn obey_signals(&self) -> io::Result<()> {
+    /// Lets SIGINT and SIGTERM ask: the first politely, the second with force. Whatever hangs then,
+    /// even a thread that waits for somebody to read our output, the process is gone after `most`.
+    pub fn obey_signals(&self, most: Duration) -> io::Result<()> {
         let mut signals = Signals::new()?;
         let shutdown = self.clone();
         tokio::spawn(async move {
             signals.next().await;
             tracing::info!("shutting down; a second signal stops at once");
             shutdown.begin();
-            signals.next().await;
-            shutdown.force();
+            let forced = async {
+                signals.next().await;
+                shutdown.force();
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = forced => {}
+                () = tokio::time::sleep(most) => std::process::exit(STUCK),
+            }
         });
         Ok(())
     }

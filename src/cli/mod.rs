@@ -17,7 +17,7 @@ mod qr;
 mod send;
 mod server;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use tokio::runtime;
@@ -27,6 +27,8 @@ use failure::Failure;
 use output::Output;
 
 const INTERRUPTED: u8 = 130;
+/// How long threads may take to end when the server has.
+const STRAGGLERS: Duration = Duration::from_secs(1);
 
 /// A WhatsApp gateway that speaks gRPC.
 #[derive(Debug, Parser)]
@@ -73,11 +75,11 @@ fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
     let json = arguments.json;
     match arguments.command {
         Command::Serve(serve) => {
-            threads()?.block_on(serve.run())?;
+            on_threads(serve.run())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Sandbox(sandbox) => {
-            threads()?.block_on(sandbox.run(json))?;
+            on_threads(sandbox.run(json))?;
             Ok(ExitCode::SUCCESS)
         }
         _ => runtime::Builder::new_current_thread()
@@ -87,8 +89,12 @@ fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
 }
 
-fn threads() -> std::io::Result<runtime::Runtime> {
-    runtime::Builder::new_multi_thread().enable_all().build()
+/// Runs a server. A thread that hangs, as in a request that nobody answers, does not keep the program.
+fn on_threads(server: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let threads = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = threads.block_on(server);
+    threads.shutdown_timeout(STRAGGLERS);
+    ended
 }
 
 /// Runs a command against a server, until it ends or is interrupted.

@@ -98,7 +98,7 @@ impl Sandbox {
         // What it shows is its news.
         log_as(&config, Filter::Warnings)?;
         let shutdown = Shutdown::new();
-        shutdown.obey_signals()?;
+        shutdown.obey_signals(app::end_after(&config))?;
         let running = SandboxGateway::start(&config, shutdown.clone()).await?;
         let about = About::of(&running);
         let mut output = Output::stdio(json);

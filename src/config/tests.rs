@@ -131,6 +131,11 @@ fn an_address_for_all_the_world_needs_tls_or_a_word() {
     assert!(refusal(&[remote, certificate]).contains("go together"));
     assert!(refusal(&[certificate, ("WAGATE_SERVER__TLS_KEY", certificate.1)]).contains("tls_key"));
     assert!(refusal(&[certificate, ("WAGATE_SERVER__TLS_KEY", "/none")]).contains("/none"));
+    let authority = ("WAGATE_SERVER__TLS_CLIENT_CA", certificate.1);
+    let both = [certificate, ("WAGATE_SERVER__TLS_KEY", &key), authority];
+    let pair = with(&both).expect("mTLS").server.tls().expect("checked");
+    assert!(pair.is_some_and(|pair| pair.client_ca.is_some()));
+    assert!(refusal(&[authority]).contains("tls_certificate"));
 }
 
 #[test]
@@ -175,6 +180,9 @@ fn an_external_sandbox_is_known_by_its_key() {
 fn wild_values_are_refused_by_name() {
     for (name, value, word) in [
         ("WAGATE_SERVER__LISTEN", "localhost", "server.listen"),
+        ("WAGATE_SERVER__OPENING_TIMEOUT", "0s", "opening_timeout"),
+        ("WAGATE_SERVER__CONNECTIONS", "0", "connections"),
+        ("WAGATE_SERVER__CALLS_BURST", "0", "calls_burst"),
         ("WAGATE_STORAGE__DATA_DIR", "", "data_dir"),
         ("WAGATE_STORAGE__DATA_DIR", "/dev/null", "not a folder"),
         ("WAGATE_EVENTS__RETENTION_AGE", "7", "retention_age"),

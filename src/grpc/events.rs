@@ -175,12 +175,7 @@ impl Events {
                 () = sleep_until(wait_until) => break,
                 () = self.shutdown.begun() => break,
                 revoked = self.keys.revoked(caller.key()) => {
-                    revoked?;
-                    return Err(refuse(
-                        Reason::CredentialRevoked,
-                        "the API key was revoked while the call waited",
-                    )
-                    .into());
+                    return Err(status::revoked(revoked));
                 }
             }
         }

@@ -17,14 +17,19 @@ mod layers;
 pub mod messages;
 pub mod page;
 mod qr;
+mod rates;
 mod requests;
 pub mod server;
 pub mod status;
 mod subscribe;
+mod tls;
 
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use incoming::ConnectionLimits;
+pub use rates::RateLimit;
 pub use subscribe::StreamLimits;
+pub use tls::TlsFiles;

@@ -4,7 +4,7 @@
 //! and silent peers, so the drain here is bounded: health says NOT_SERVING, streams are told and end,
 //! calls in flight finish, and what is left after that is cut.
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -15,7 +15,7 @@ use tonic::{
     codec::CompressionEncoding,
     server::NamedService,
     service::{Routes, RoutesBuilder},
-    transport::{Identity, Server, ServerTlsConfig},
+    transport::Server,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -26,9 +26,11 @@ use crate::{
         StreamLimits,
         api_keys::ApiKeys,
         events::Events,
-        incoming,
+        incoming::{self, ConnectionLimits},
         layers::{self, InFlight},
+        rates::{self, RateLimit, Rates},
         subscribe::Slots,
+        tls::{Tls, TlsFiles},
     },
     lifecycle::Shutdown,
     proto::{DESCRIPTOR_SET, v1::api_key_service_server::ApiKeyServiceServer},
@@ -37,21 +39,11 @@ use crate::{
 
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-const STREAMS_PER_CONNECTION: u32 = 256;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const HEADER_LIST: u32 = 16 << 10;
 /// How long a peer has to leave once nothing of its is in flight.
 const GOODBYE: Duration = Duration::from_millis(300);
-
-/// A certificate and its key, as PEM files.
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// The certificate, followed by those that signed it.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
 
 /// The numbers of the server.
 #[derive(Clone, Debug)]
@@ -62,12 +54,14 @@ pub struct ServerConfig {
     pub streams: StreamLimits,
     /// How long a drain may take.
     pub drain: Duration,
-    /// How long a peer may take to begin to speak.
-    pub opening: Duration,
     /// How long an answer may take to begin.
     pub answer: Duration,
-    /// Most connections at a time.
-    pub connections: usize,
+    /// The numbers of connections.
+    pub connections: ConnectionLimits,
+    /// Most calls and streams at a time on one connection.
+    pub streams_per_connection: u32,
+    /// How often a key may call; `None` is as often as it likes.
+    pub rate: Option<RateLimit>,
 }
 
 impl Default for ServerConfig {
@@ -76,9 +70,10 @@ impl Default for ServerConfig {
             tls: None,
             streams: StreamLimits::default(),
             drain: Duration::from_secs(30),
-            opening: Duration::from_secs(10),
             answer: Duration::from_secs(90),
-            connections: 10_000,
+            connections: ConnectionLimits::default(),
+            streams_per_connection: 256,
+            rate: None,
         }
     }
 }
@@ -134,15 +129,18 @@ pub async fn serve(parts: Parts, listener: TcpListener, shutdown: Shutdown) -> a
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_concurrent_streams(config.streams_per_connection)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(HEADER_LIST);
-    if let Some(files) = &config.tls {
-        server = server
-            .tls_config(tls(files, config.opening).await?)
-            .context("the TLS certificate or key can't be used")?;
-    }
+    let tls = match config.tls {
+        Some(files) => {
+            let (tls, reload) = Tls::load(files).await?;
+            Some((tls, AbortOnDropHandle::new(tokio::spawn(reload))))
+        }
+        None => None,
+    };
+    let (tls, _reload) = tls.unzip();
     let in_flight = InFlight::default();
     let (routes, health) = routes(parts, in_flight.clone(), shutdown.clone()).await?;
     let _health = AbortOnDropHandle::new(tokio::spawn(health));
@@ -150,7 +148,7 @@ pub async fn serve(parts: Parts, listener: TcpListener, shutdown: Shutdown) -> a
     let cut = CancellationToken::new();
     // Whatever ends this future also ends the connections, which are tasks of their own.
     let _cut = cut.clone().drop_guard();
-    let incoming = incoming::connections(listener, config.connections, config.opening, cut.clone());
+    let incoming = incoming::connections(listener, config.connections, tls, cut.clone());
     let stop_accepting = shutdown.clone();
     let serving = server
         .add_routes(routes)
@@ -174,16 +172,6 @@ async fn drained(shutdown: &Shutdown, in_flight: &InFlight, most: Duration) {
         () = sleep(most) => tracing::warn!("calls that did not end in time are cut off"),
         () = shutdown.forced() => tracing::warn!("calls in flight are cut off"),
     }
-}
-
-async fn tls(files: &TlsFiles, opening: Duration) -> anyhow::Result<ServerTlsConfig> {
-    let read = async |path: &PathBuf| {
-        tokio::fs::read(path)
-            .await
-            .with_context(|| format!("{} can't be read", path.display()))
-    };
-    let identity = Identity::from_pem(read(&files.certificate).await?, read(&files.key).await?);
-    Ok(ServerTlsConfig::new().identity(identity).timeout(opening))
 }
 
 /// All services with the layers around them, and the task that keeps their health true.
@@ -231,6 +219,10 @@ async fn routes(
     // The last layer is the outermost.
     let router = routes
         .into_axum_router()
+        .layer(from_fn_with_state(
+            Rates::new(parts.config.rate),
+            rates::limit,
+        ))
         .layer(from_fn_with_state(parts.keys, layers::authenticate))
         .layer(from_fn_with_state(
             parts.config.answer,

@@ -125,7 +125,7 @@ fn code(reason: Reason) -> Code {
         Reason::CursorCompacted | Reason::CursorEpochMismatch | Reason::CursorAheadOfLog => {
             Code::OutOfRange
         }
-        Reason::SlowConsumer | Reason::StreamLimit => Code::ResourceExhausted,
+        Reason::SlowConsumer | Reason::StreamLimit | Reason::RateLimited => Code::ResourceExhausted,
         Reason::InstanceConnecting
         | Reason::ServerDraining
         | Reason::StorageUnavailable
@@ -266,6 +266,28 @@ pub fn draining(retry_after: Duration) -> Status {
     refuse(Reason::ServerDraining, "the server is shutting down")
         .retry_after(retry_after)
         .into()
+}
+
+/// The key was revoked while its call was open, or can't be asked about any more.
+pub fn revoked(asked: Result<(), StorageError>) -> Status {
+    match asked {
+        Ok(()) => refuse(
+            Reason::CredentialRevoked,
+            "the API key was revoked while the call was open",
+        )
+        .into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// The key calls more often than it may.
+pub fn rate_limited(wait: Duration) -> Status {
+    refuse(
+        Reason::RateLimited,
+        "the API key calls more often than the server allows; wait and try again",
+    )
+    .retry_after(wait)
+    .into()
 }
 
 /// The deadline of the call has passed.
@@ -456,7 +478,7 @@ mod tests {
     fn every_reason_has_the_shape_that_callers_rely_on() {
         for number in 1.. {
             let Ok(reason) = Reason::try_from(number) else {
-                assert!(number > 44);
+                assert!(number > 45);
                 break;
             };
             let name = name(reason);

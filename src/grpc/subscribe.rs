@@ -203,14 +203,7 @@ impl Subscription {
                 Err(status::draining(wait))
             }
             () = passed(self.deadline) => Err(status::deadline()),
-            revoked = self.keys.revoked(&self.key) => {
-                revoked?;
-                Err(refuse(
-                    Reason::CredentialRevoked,
-                    "the API key was revoked while the stream was open",
-                )
-                .into())
-            }
+            revoked = self.keys.revoked(&self.key) => Err(status::revoked(revoked)),
             ended = pump.run() => ended,
         }
     }

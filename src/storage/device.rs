@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::Result;
 
@@ -115,8 +116,15 @@ pub struct MessageSecret {
 }
 
 /// One device's rows. Nothing here reaches another device's. Writes for a deleted instance fail.
+///
+/// The writes of one handle build on one another: a session that moved on is worth nothing without
+/// the message that moved it. So the first write that fails is the last that is tried, and the rows
+/// stay as a crash at that moment would have left them. Whoever wants to go on takes a new handle
+/// and reads again.
 #[async_trait]
 pub trait DeviceStorage: Send + Sync + 'static {
+    /// Pulled once a write of this handle has failed.
+    fn failed(&self) -> CancellationToken;
     /// Removes all rows of the device: it is no longer anybody's.
     async fn clear(&self) -> Result<()>;
 

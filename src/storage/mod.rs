@@ -467,6 +467,6 @@ pub trait Storage: Send + Sync + 'static {
 
     // Devices.
 
-    /// The Signal state and credentials of an instance's device.
+    /// A new handle on the Signal state and credentials of an instance's device.
     fn device(&self, instance: InstanceNumber) -> Arc<dyn device::DeviceStorage>;
 }

@@ -17,7 +17,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::sleep,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use whatsapp_rust::{
     CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, Jid, async_channel,
     bot::{Bot, BotHandle},
@@ -91,6 +91,7 @@ pub(super) struct Link {
     events: mpsc::Receiver<Arc<Event>>,
     lost: Arc<AtomicU32>,
     dialer: Arc<Dialer>,
+    _hang_up: AbortOnDropHandle<()>,
 }
 
 impl Link {
@@ -108,7 +109,11 @@ impl Link {
         }
         // Before the client runs: within it, its own time-out for a dial would count the wait.
         sleep(plan.first_delay).await;
-        let dialer = Arc::new(Dialer::new(endpoint, networks.handshakes()));
+        let dialer = Arc::new(Dialer::new(
+            endpoint,
+            networks.handshakes(),
+            plan.backend.failed(),
+        ));
         dialer.take_place().await?;
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let lost = Arc::new(AtomicU32::new(0));
@@ -138,7 +143,9 @@ impl Link {
         }
         let bot = builder.build().await.context("the client can't be built")?;
         dialer.client.set(Arc::downgrade(&bot.client())).ok();
+        let hang_up = hang_up(dialer.store_failed.clone(), Arc::downgrade(&bot.client()));
         Ok(Self {
+            _hang_up: AbortOnDropHandle::new(tokio::spawn(hang_up)),
             handle: bot.spawn(),
             events,
             lost,
@@ -163,6 +170,11 @@ impl Link {
         self.lost.swap(0, Ordering::Relaxed)
     }
 
+    /// Pulled once the device's state can't be stored: this client must not go on.
+    pub(super) fn store_failed(&self) -> CancellationToken {
+        self.dialer.store_failed.clone()
+    }
+
     /// The client can't come back by itself: the sandbox's pinned key was dropped after a broken handshake.
     pub(super) fn is_stuck(&self) -> bool {
         self.dialer.unpinned()
@@ -177,6 +189,16 @@ impl Link {
             rest.push(event);
         }
         rest
+    }
+}
+
+/// Ends the connection once the device's state can't be stored. The client's memory is ahead of the
+/// database then: should WhatsApp deliver again what was not stored, the client would take it for a
+/// duplicate and confirm it. One that begins from the database reads it anew.
+async fn hang_up(store_failed: CancellationToken, client: Weak<Client>) {
+    store_failed.cancelled().await;
+    if let Some(client) = client.upgrade() {
+        client.disconnect().await;
     }
 }
 
@@ -260,6 +282,7 @@ struct Dialer {
     dials: AtomicU64,
     client: OnceLock<Weak<Client>>,
     closed: CancellationToken,
+    store_failed: CancellationToken,
 }
 
 /// A place among the handshakes, and the dial it is for.
@@ -269,7 +292,11 @@ struct Place {
 }
 
 impl Dialer {
-    fn new(endpoint: Endpoint, handshakes: Arc<Semaphore>) -> Self {
+    fn new(
+        endpoint: Endpoint,
+        handshakes: Arc<Semaphore>,
+        store_failed: CancellationToken,
+    ) -> Self {
         Self {
             endpoint,
             handshakes,
@@ -277,6 +304,7 @@ impl Dialer {
             dials: AtomicU64::new(0),
             client: OnceLock::new(),
             closed: CancellationToken::new(),
+            store_failed,
         }
     }
 
@@ -316,6 +344,9 @@ impl Dialer {
     async fn dial(
         self: &Arc<Self>,
     ) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
+        if self.store_failed.is_cancelled() {
+            anyhow::bail!("the device's state can't be stored");
+        }
         if self.unpinned() {
             anyhow::bail!("the sandbox's key is no longer pinned");
         }

@@ -25,7 +25,7 @@ use crate::{
     proto::v1::{self, event::Payload},
     storage::{
         InstanceChange, InstanceRow, MessageRow, NameOutcome, Network, NewInstance, RequestMark,
-        Storage,
+        Storage, StorageError,
     },
 };
 
@@ -221,6 +221,13 @@ impl Registry {
             let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
             handle.commands.clone()
         };
+        // Whatever is asked of a session changes its state, and the session itself may be waiting
+        // for the database right now.
+        if !*self.shared.storage.writable().borrow() && !self.stop.is_cancelled() {
+            return Err(WaError::Storage(StorageError::Unavailable(
+                anyhow::anyhow!("it takes no writes"),
+            )));
+        }
         let (answer, answered) = oneshot::channel();
         let gone = || {
             if self.stop.is_cancelled() {

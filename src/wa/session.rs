@@ -133,6 +133,7 @@ enum Woken {
     Started(Option<Link>),
     Events(Vec<Arc<Event>>),
     PairingEnds,
+    StoreFailed,
     Look,
 }
 
@@ -153,7 +154,13 @@ impl Session {
                 }
                 Woken::Command(Some(command)) => self.obey(command).await,
                 Woken::Started(link) => self.link = link,
-                Woken::Events(events) if events.is_empty() => self.client_is_gone().await,
+                Woken::Events(events) if events.is_empty() => {
+                    self.client_is_gone("the client stopped").await;
+                }
+                Woken::StoreFailed => {
+                    self.client_is_gone("the database could not be written")
+                        .await;
+                }
                 Woken::Events(events) => self.observe(events).await,
                 Woken::PairingEnds => self.pairing_ends().await,
                 Woken::Look => self.look().await,
@@ -164,6 +171,7 @@ impl Session {
 
     async fn wait(&mut self) -> Woken {
         let pairing_ends = self.pairing.as_ref().map(Pairing::ends);
+        let store_failed = self.link.as_ref().map(Link::store_failed);
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Woken::Stop,
@@ -172,6 +180,7 @@ impl Session {
                 self.starting = None;
                 Woken::Started(Some(link))
             }
+            () = pulled(store_failed) => Woken::StoreFailed,
             events = next_events(&mut self.link) => Woken::Events(events),
             () = ends(pairing_ends) => Woken::PairingEnds,
             () = sleep(LOOK_AGAIN), if self.link.is_some() => Woken::Look,
@@ -241,7 +250,7 @@ impl Session {
         }
         let shared = self.shared.clone();
         let row = self.row();
-        let backend = self.backend();
+        let mut writable = shared.storage.writable();
         let hook = Intake {
             storage: shared.storage.clone(),
             instance: self.instance.subscribe(),
@@ -249,9 +258,15 @@ impl Session {
         self.starting = Some(tokio::spawn(async move {
             let mut pause = Duration::from_secs(1);
             loop {
+                // A login writes, and a client that can't write does not live long.
+                if writable.wait_for(|writable| *writable).await.is_err() {
+                    // The database is closed for good.
+                    std::future::pending::<()>().await;
+                }
                 let plan = Plan {
                     network: row.network,
-                    backend: backend.clone(),
+                    // A new one each time: one that failed once writes no more.
+                    backend: DeviceBackend::new(shared.storage.as_ref(), row.number),
                     hook: hook.clone(),
                     pair_with: pair_with.clone(),
                     first_delay,
@@ -834,8 +849,8 @@ impl Session {
         ));
     }
 
-    /// The client ended without a word: build a new one.
-    async fn client_is_gone(&mut self) {
+    /// The client ended without a word, or can't go on: build a new one.
+    async fn client_is_gone(&mut self, reason: &str) {
         self.stop_client().await;
         if self.state() == SessionState::Pairing {
             if let Some(pairing) = &mut self.pairing {
@@ -844,12 +859,8 @@ impl Session {
             return;
         }
         if self.state() == SessionState::Open {
-            self.enter(
-                SessionState::Connecting,
-                "the client stopped",
-                Details::default(),
-            )
-            .await;
+            self.enter(SessionState::Connecting, reason, Details::default())
+                .await;
         }
         if self.state() == SessionState::Connecting {
             self.start(None, STORE_AGAIN);
@@ -1047,6 +1058,13 @@ fn show(client: Arc<Client>, online: bool) {
 async fn until_some<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
     match task {
         Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pulled(token: Option<CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
         None => std::future::pending().await,
     }
 }

@@ -1,11 +1,6 @@
 //! The program as a user starts it.
 
-use std::{path::Path, process::Stdio};
-
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
-    process::{Child, Command},
-};
+use std::process::Stdio;
 
 use wagate::{
     proto::v1::{self, InstanceState, MessageStatus, pair_instance_response::Step},
@@ -14,113 +9,11 @@ use wagate::{
     },
 };
 
-use crate::support::{Api, Watcher, within};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_wagate");
-
-/// A `wagate` that was started, and what it printed so far.
-struct Program {
-    child: Child,
-    results: Printed,
-    remarks: Printed,
-}
-
-struct Printed {
-    lines: Lines<BufReader<Box<dyn AsyncRead + Unpin + Send>>>,
-    seen: Vec<String>,
-}
-
-impl Printed {
-    fn new(source: impl AsyncRead + Unpin + Send + 'static) -> Self {
-        let source: Box<dyn AsyncRead + Unpin + Send> = Box::new(source);
-        Self {
-            lines: BufReader::new(source).lines(),
-            seen: Vec::new(),
-        }
-    }
-
-    async fn line(&mut self) -> Option<String> {
-        let line = self.lines.next_line().await.unwrap()?;
-        self.seen.push(line.clone());
-        Some(line)
-    }
-
-    /// Reads on to a line with this in it.
-    async fn until(&mut self, part: &str) -> String {
-        within(&format!("{part:?} to be printed"), async {
-            while let Some(line) = self.line().await {
-                if line.contains(part) {
-                    return line;
-                }
-            }
-            panic!("ended without {part:?}: {:#?}", self.seen);
-        })
-        .await
-    }
-
-    async fn rest(&mut self) -> &[String] {
-        within("the rest of what is printed", async {
-            while self.line().await.is_some() {}
-        })
-        .await;
-        &self.seen
-    }
-}
-
-fn wagate(folder: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command
-        .current_dir(folder)
-        .env_clear()
-        .env("HOME", folder)
-        .kill_on_drop(true);
-    command
-}
-
-fn start(mut command: Command) -> Program {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    Program {
-        results: Printed::new(child.stdout.take().unwrap()),
-        remarks: Printed::new(child.stderr.take().unwrap()),
-        child,
-    }
-}
-
-fn sandbox(folder: &Path, more: &[&str]) -> Program {
-    let mut command = wagate(folder);
-    let local = ["--listen", "127.0.0.1:0", "--network-listen", "127.0.0.1:0"];
-    command.arg("sandbox").args(local).args(more);
-    start(command)
-}
-
-impl Program {
-    async fn terminate(mut self) -> (std::process::ExitStatus, Vec<String>, Vec<String>) {
-        let id = self.child.id().expect("it runs").to_string();
-        let kill = Command::new("kill").args(["-TERM", &id]).status().await;
-        assert!(kill.unwrap().success());
-        let status = within("the program's end", self.child.wait())
-            .await
-            .unwrap();
-        self.results.rest().await;
-        self.remarks.rest().await;
-        (status, self.results.seen, self.remarks.seen)
-    }
-}
-
-/// Runs a command to its end.
-async fn run(command: &mut Command) -> (i32, String, String) {
-    let output = within("a command", command.output()).await.unwrap();
-    (
-        output.status.code().unwrap_or(-1),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
-}
+use crate::support::{
+    Api, Watcher,
+    program::{Printed, Program, run, sandbox, serve, start, wagate},
+    within,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sandbox_shows_a_conversation_and_stays_up() {
@@ -225,16 +118,11 @@ async fn the_sandbox_shows_a_conversation_and_stays_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn serve_tells_its_first_key_once() {
     let folder = tempfile::tempdir().unwrap();
-    let serve = || {
-        let mut command = wagate(folder.path());
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
-        start(command)
-    };
-    let mut program = serve();
+    let mut program = serve(folder.path(), &[]);
     program.results.until("listens on").await;
     program.results.until("wg_").await;
     assert!(program.terminate().await.0.success());
-    let mut program = serve();
+    let mut program = serve(folder.path(), &[]);
     program.results.until("listens on").await;
     let (status, results, _) = program.terminate().await;
     assert!(status.success());

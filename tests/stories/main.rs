@@ -4,8 +4,12 @@ mod support;
 
 mod command_line;
 mod conversation;
+mod damage;
+mod disk;
 mod ending;
 mod errors;
 mod foreign;
+mod guards;
+mod leaving;
 mod pairing;
 mod subscribe;

@@ -225,7 +225,10 @@ fn every_method_of_the_contract_is_mounted() {
 #[tokio::test]
 async fn a_silent_peer_holds_up_nothing_and_is_let_go() {
     let silent = ServerConfig {
-        opening: Duration::from_millis(100),
+        connections: ConnectionLimits {
+            opening: Duration::from_millis(100),
+            ..ConnectionLimits::default()
+        },
         ..config(limits())
     };
     let running = start_with(silent, Services::new()).await;

@@ -1,6 +1,7 @@
 //! The services as callers meet them: a real server and real clients on a loopback port.
 
 mod edge;
+mod guards;
 mod keys;
 mod reading;
 mod streams;
@@ -24,7 +25,7 @@ use crate::{
     domain::{ids::InstanceNumber, permission::Permission},
     events::{Log, Retention, compose},
     grpc::{
-        StreamLimits,
+        ConnectionLimits, StreamLimits,
         fake::{self, Fake},
         server::{Parts, ServerConfig, Services, serve},
     },

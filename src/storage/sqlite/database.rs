@@ -43,13 +43,10 @@ pub(super) async fn open(path: &Path, options: &Options) -> Result<Database> {
         .map_err(|error| explained(error, path))?;
     migrate(&mut writer, path)
         .await
-        .map_err(|error| match error {
-            // Our own refusals say already what to do.
-            StorageError::Corrupt(cause) if cause.is::<sqlx::Error>() => {
-                StorageError::Corrupt(cause.context(damage(path)))
-            }
-            other => other,
-        })?;
+        .map_err(|error| told(error, path))?;
+    check(&mut writer, path, options.check_up_to)
+        .await
+        .map_err(|error| told(error, path))?;
     let readers = SqlitePoolOptions::new()
         .max_connections(options.readers.max(1))
         .min_connections(1)
@@ -154,6 +151,33 @@ async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Looks through the whole file, where that takes a moment only. A damaged page would otherwise be
+/// found by whoever needs it, long after more was written around it.
+async fn check(writer: &mut SqliteConnection, path: &Path, up_to: u64) -> Result<()> {
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    if bytes > up_to {
+        tracing::debug!(bytes, "the database is too large to be looked through");
+        return Ok(());
+    }
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(writer)
+        .await?;
+    match found.as_str() {
+        "ok" => Ok(()),
+        _ => Err(StorageError::Corrupt(anyhow!(found).context(damage(path)))),
+    }
+}
+
+/// An error of SQLite with what to do about it; our own refusals say that already.
+fn told(error: StorageError, path: &Path) -> StorageError {
+    match error {
+        StorageError::Corrupt(cause) if cause.is::<sqlx::Error>() => {
+            StorageError::Corrupt(cause.context(damage(path)))
+        }
+        other => other,
+    }
+}
+
 fn explained(error: sqlx::Error, path: &Path) -> StorageError {
     match StorageError::from(error) {
         StorageError::Corrupt(cause) => StorageError::Corrupt(cause.context(damage(path))),
@@ -165,7 +189,7 @@ fn explained(error: sqlx::Error, path: &Path) -> StorageError {
 
 fn damage(path: &Path) -> String {
     format!(
-        "{} can't be opened as wagate's database; restore a copy, or move it away to begin anew",
+        "{} is damaged or no database; restore a copy of it, or move it away to begin anew",
         path.display()
     )
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     error::{deleted, strange},
@@ -30,6 +31,7 @@ pub(super) struct SqliteDevice {
     pub(super) instance: InstanceNumber,
     pub(super) readers: SqlitePool,
     pub(super) writer: Writer,
+    pub(super) failed: CancellationToken,
 }
 
 /// A write of one device: refused once its instance is gone, so that a client that is still
@@ -209,6 +211,10 @@ async fn delete_holders(work: &(InstanceNumber, Vec<String>), unit: &mut Unit) -
 
 #[async_trait]
 impl DeviceStorage for SqliteDevice {
+    fn failed(&self) -> CancellationToken {
+        self.failed.clone()
+    }
+
     async fn clear(&self) -> Result<()> {
         self.writer
             .steps(self.instance, |number, unit| {

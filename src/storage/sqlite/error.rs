@@ -81,6 +81,13 @@ pub(super) fn closed() -> StorageError {
     StorageError::Unavailable(anyhow!("it is closed"))
 }
 
+/// An earlier write of the same handle failed.
+pub(super) fn fenced() -> StorageError {
+    StorageError::Unavailable(anyhow!(
+        "an earlier write failed, and this one builds on it"
+    ))
+}
+
 /// A row holds what this program never wrote.
 pub(super) fn strange(what: &str) -> StorageError {
     StorageError::Corrupt(anyhow!("{what} holds an unknown value"))

@@ -57,6 +57,9 @@ pub struct Options {
     pub survive_power_cut: bool,
     /// How often a write is tried while none goes through.
     pub probe_interval: Duration,
+    /// Files of up to this many bytes are looked through for damage when they are opened: about a
+    /// second's reading.
+    pub check_up_to: u64,
 }
 
 impl Default for Options {
@@ -65,6 +68,7 @@ impl Default for Options {
             readers: 4,
             survive_power_cut: true,
             probe_interval: Duration::from_secs(3),
+            check_up_to: 512 << 20,
         }
     }
 }
@@ -382,10 +386,12 @@ impl Storage for SqliteStorage {
     }
 
     fn device(&self, instance: InstanceNumber) -> Arc<dyn DeviceStorage> {
+        let (writer, failed) = self.writer.fenced();
         Arc::new(device::SqliteDevice {
             instance,
             readers: self.readers.clone(),
-            writer: self.writer.clone(),
+            writer,
+            failed,
         })
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::{again, closed, is_outage},
+    error::{again, closed, fenced, is_outage},
     messages, requests,
     unit::Unit,
 };
@@ -82,6 +82,7 @@ struct Asked<W: Work> {
     work: W,
     output: Option<W::Output>,
     reply: oneshot::Sender<Result<W::Output>>,
+    fence: Option<CancellationToken>,
 }
 
 #[async_trait]
@@ -95,12 +96,28 @@ impl<W: Work> Job for Asked<W> {
     }
 
     async fn run(&mut self, unit: &mut Unit) -> Result<()> {
+        if self
+            .fence
+            .as_ref()
+            .is_some_and(|fence| fence.is_cancelled())
+        {
+            return Err(fenced());
+        }
         self.output = Some(self.work.run(unit).await?);
         Ok(())
     }
 
     fn answer(self: Box<Self>, outcome: Result<()>) {
-        let Self { output, reply, .. } = *self;
+        let Self {
+            output,
+            reply,
+            fence,
+            ..
+        } = *self;
+        // Here, in the order of the log, and before any later job of the same handle runs.
+        if let (Err(_), Some(fence)) = (&outcome, fence) {
+            fence.cancel();
+        }
         // Nobody minds if the asker is gone: what is written is written.
         let _ = reply.send(outcome.and_then(|()| output.ok_or_else(closed)));
     }
@@ -112,6 +129,8 @@ pub(super) struct Writer {
     jobs: mpsc::Sender<Box<dyn Job>>,
     closing: CancellationToken,
     ended: CancellationToken,
+    /// Cut by the first write of this handle that fails; then none of them runs any more.
+    fence: Option<CancellationToken>,
 }
 
 /// What the writer tells everybody.
@@ -133,6 +152,7 @@ impl Writer {
             jobs,
             closing: CancellationToken::new(),
             ended: CancellationToken::new(),
+            fence: None,
         };
         let task = Task {
             unit,
@@ -149,6 +169,17 @@ impl Writer {
         writer
     }
 
+    /// The same writer for somebody whose writes build on one another: once one fails, all later
+    /// ones are refused and the token says so. What is on disk then is what a crash would leave.
+    pub(super) fn fenced(&self) -> (Self, CancellationToken) {
+        let fence = CancellationToken::new();
+        let writer = Self {
+            fence: Some(fence.clone()),
+            ..self.clone()
+        };
+        (writer, fence)
+    }
+
     /// Waits for the commit of this work.
     pub(super) async fn write<W: Work>(&self, work: W) -> Result<W::Output> {
         let (reply, answer) = oneshot::channel();
@@ -156,6 +187,7 @@ impl Writer {
             work,
             output: None,
             reply,
+            fence: self.fence.clone(),
         };
         self.jobs.send(Box::new(job)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?

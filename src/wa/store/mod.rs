@@ -1,7 +1,8 @@
 //! The library's storage on ours: one backend per device, all in one database.
 //!
 //! Owns how the library's types become bytes. Every method returns after its commit, every batch is
-//! one transaction. Never keeps anything in memory and never merges by reading first: what must be
+//! one transaction. A backend whose write failed writes nothing any more, so that what is kept is what
+//! a crash would have left; a new client gets a new one. Never keeps anything in memory and never merges by reading first: what must be
 //! atomic is one statement below.
 
 mod app_state;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio_util::sync::CancellationToken;
 use wacore::store::error::{Result, StoreError};
 
 use crate::{
@@ -43,6 +45,11 @@ impl DeviceBackend {
             instance,
             rows: storage.device(instance),
         }
+    }
+
+    /// Pulled once a write has failed; from then on this backend writes nothing.
+    pub(super) fn failed(&self) -> CancellationToken {
+        self.rows.failed()
     }
 
     async fn put(&self, kind: RecordKind, key: impl Into<Arc<str>>, value: &[u8]) -> Result<()> {

@@ -6,6 +6,9 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_types::StatusExt as _;
 use wagate::proto::{
     sandbox_v1::sandbox_service_client::SandboxServiceClient,
@@ -39,11 +42,21 @@ pub struct Api {
 
 impl Api {
     pub async fn connect(address: std::net::SocketAddr, key: Option<&str>) -> Self {
-        let channel = Endpoint::from_shared(format!("http://{address}"))
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        Self::over(endpoint, key).await
+    }
+
+    /// One that takes little at a time: what it does not read, the server keeps.
+    pub async fn connect_narrow(address: std::net::SocketAddr, key: Option<&str>) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .unwrap()
-            .connect()
-            .await
-            .unwrap();
+            .initial_stream_window_size(65_535)
+            .initial_connection_window_size(65_535);
+        Self::over(endpoint, key).await
+    }
+
+    async fn over(endpoint: Endpoint, key: Option<&str>) -> Self {
+        let channel = endpoint.connect().await.unwrap();
         let key = key.map(|key| format!("Bearer {key}").parse().unwrap());
         Self {
             connection: InterceptedService::new(channel, Key(key)),
@@ -60,6 +73,14 @@ impl Api {
 
     pub fn events(&self) -> EventServiceClient<Connection> {
         EventServiceClient::new(self.connection.clone())
+    }
+
+    /// What health says of the whole server.
+    pub async fn is_serving(&self) -> bool {
+        let request = HealthCheckRequest::default();
+        let mut health = HealthClient::new(self.connection.clone());
+        let response = health.check(request).await.unwrap().into_inner();
+        response.status() == ServingStatus::Serving
     }
 
     pub fn keys(&self) -> ApiKeyServiceClient<Connection> {

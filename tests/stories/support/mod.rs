@@ -5,7 +5,9 @@
 
 mod api;
 mod foreign;
+pub mod program;
 mod stage;
+mod volume;
 mod watcher;
 
 use std::{future::Future, time::Duration};
@@ -13,6 +15,7 @@ use std::{future::Future, time::Duration};
 pub use api::{Api, info, violated_field};
 pub use foreign::{ForeignClient, Library, Program, Sender};
 pub use stage::{Stage, TestPhone};
+pub use volume::Volume;
 pub use watcher::Watcher;
 
 /// How long anything may take that a story waits for. Long, because a test machine may be busy:

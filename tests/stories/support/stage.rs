@@ -15,6 +15,8 @@ use wagate::{
 
 use super::{Api, Watcher, within};
 
+const DATA_DIR: &str = "storage.data_dir";
+
 /// Everything a story plays on.
 pub struct Stage {
     /// The network, for what its control API does in a user's hands.
@@ -22,6 +24,7 @@ pub struct Stage {
     gateway: Option<Gateway>,
     key: String,
     folder: TempDir,
+    settings: Vec<(&'static str, String)>,
 }
 
 /// A simulated phone.
@@ -35,6 +38,11 @@ pub struct TestPhone {
 impl Stage {
     /// A fresh network and a fresh gateway.
     pub async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// The same with settings of the gateway.
+    pub async fn with(settings: &[(&'static str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let network = Sandbox::start(SandboxConfig {
             listen: local(),
@@ -42,11 +50,16 @@ impl Stage {
         })
         .await
         .unwrap();
+        let settings = settings
+            .iter()
+            .map(|(key, value)| (*key, (*value).to_owned()))
+            .collect();
         let mut stage = Self {
             network,
             gateway: None,
             key: String::new(),
             folder,
+            settings,
         };
         stage.start_gateway().await;
         stage
@@ -54,7 +67,11 @@ impl Stage {
 
     /// The gateway's data folder.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("gateway")
+        let set = self.settings.iter().find(|(key, _)| *key == DATA_DIR);
+        set.map_or_else(
+            || self.folder.path().join("gateway"),
+            |(_, path)| path.into(),
+        )
     }
 
     pub fn key(&self) -> &str {
@@ -73,8 +90,11 @@ impl Stage {
     pub async fn start_gateway(&mut self) {
         let mut sources = Sources::default();
         sources.argument("server.listen", Some("127.0.0.1:0"));
-        sources.argument("storage.data_dir", self.data_dir().to_str());
+        sources.argument(DATA_DIR, self.data_dir().to_str());
         sources.argument("sessions.default_network", Some("sandbox"));
+        for (key, value) in &self.settings {
+            sources.argument(key, Some(value));
+        }
         let config = Config::load(sources, Role::Sandbox).unwrap();
         let peer = SandboxPeer {
             url: self.network.ws_url(),
@@ -197,6 +217,11 @@ impl Stage {
 }
 
 impl TestPhone {
+    /// How many stanzas wait until the account's first companion has confirmed them.
+    pub fn queued(&self) -> usize {
+        self.network.phone(self.number).unwrap().companions[0].queued
+    }
+
     /// The account's companion that was paired first.
     pub fn companion(&self) -> DeviceAddress {
         self.number.device(1)

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::storage::StorageError;
+use crate::storage::device::{RecordChange, RecordKind};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_at_once_share_commits_and_see_what_they_wrote() {
@@ -171,6 +172,47 @@ async fn a_full_disk_is_told_and_noticed_when_it_is_over() {
         .await
         .unwrap();
     assert_gapless(&all(&storage).await, 2);
+}
+
+#[tokio::test]
+async fn a_device_whose_write_failed_writes_no_more() {
+    let place = Place::new();
+    let storage = place.open().await;
+    storage.append_events(vec![received(1, "a")]).await.unwrap();
+    let put = |key: &str, bytes: usize| {
+        vec![RecordChange::Put {
+            kind: RecordKind::Session,
+            key: key.into(),
+            value: vec![7; bytes].into(),
+        }]
+    };
+    let device = storage.device(InstanceNumber(1));
+    device.change_records(put("first", 10)).await.unwrap();
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+        .fetch_one(&storage.readers)
+        .await
+        .unwrap();
+    limit_pages(&storage, pages).await;
+    assert!(!device.failed().is_cancelled());
+    let refused = device.change_records(put("large", 100_000)).await;
+    assert!(refused.is_err());
+    assert!(device.failed().is_cancelled());
+
+    // This one has room, but what it builds on is not there.
+    assert!(device.change_records(put("later", 10)).await.is_err());
+    limit_pages(&storage, 1_000_000).await;
+    assert!(device.change_records(put("later", 10)).await.is_err());
+    let keys = |records: Vec<(String, Bytes)>| -> Vec<String> {
+        records.into_iter().map(|(key, _)| key).collect()
+    };
+    let records = device.list_records(RecordKind::Session).await.unwrap();
+    assert_eq!(keys(records), ["first"], "reads go on");
+
+    // Who begins anew from what is kept goes on.
+    let device = storage.device(InstanceNumber(1));
+    device.change_records(put("later", 10)).await.unwrap();
+    let records = device.list_records(RecordKind::Session).await.unwrap();
+    assert_eq!(keys(records), ["first", "later"]);
 }
 
 async fn limit_pages(storage: &SqliteStorage, pages: i64) {
