@@ -20,6 +20,7 @@ use whatsapp_rust::{
 };
 
 use super::{
+    convert::label,
     error::WaError,
     hook::{Intake, account},
     link::{self, Link, Plan},
@@ -711,13 +712,13 @@ impl Session {
                     let row = self.instance.borrow();
                     let payload = Payload::Unmapped(v1::Unmapped {
                         name: "undecryptable_message".to_owned(),
-                        raw: message.info.id.to_string().into_bytes().into(),
+                        raw: label(&message.info.id).into_owned().into_bytes().into(),
                     });
                     events::compose(
                         &row,
                         payload,
                         message.info.timestamp.into(),
-                        &message.info.id,
+                        &label(&message.info.id),
                     )
                 };
                 self.append(vec![event]).await;
@@ -867,7 +868,7 @@ impl Session {
         InstanceChange {
             state: Some(StateChange {
                 state,
-                reason: reason.to_owned(),
+                reason: label(reason).into_owned(),
                 time: SystemTime::now(),
                 banned_until: details.banned_until,
             }),
