@@ -30,6 +30,7 @@ use whatsapp_rust::{
 use super::{
     networks::{Endpoint, Networks, SandboxPeer},
     store::DeviceBackend,
+    supervision::{Watch, Watched},
 };
 use crate::storage::Network;
 
@@ -87,6 +88,7 @@ pub(super) struct Link {
     events: mpsc::Receiver<Arc<Event>>,
     lost: Arc<AtomicU32>,
     dialer: Arc<Dialer>,
+    watch: Watch,
 }
 
 impl Link {
@@ -109,8 +111,10 @@ impl Link {
         ));
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let lost = Arc::new(AtomicU32::new(0));
+        let watch = Watch::default();
 
         let mut builder = Bot::builder()
+            .with_runtime(Watched(watch.clone()))
             .with_backend(plan.backend)
             .with_transport_factory(SharedDialer(dialer.clone()))
             .with_http_client(networks.http())
@@ -140,6 +144,7 @@ impl Link {
             events,
             lost,
             dialer,
+            watch,
         })
     }
 
@@ -148,11 +153,22 @@ impl Link {
         self.handle.client()
     }
 
-    /// The next events, all that wait; empty once the client is gone.
+    /// The next events, all that wait; empty once the client is gone or one of its tasks has panicked.
     pub(super) async fn events(&mut self) -> Vec<Arc<Event>> {
         let mut events = Vec::new();
-        self.events.recv_many(&mut events, 256).await;
+        tokio::select! {
+            // What it said before it fell still counts.
+            biased;
+            _ = self.events.recv_many(&mut events, 256) => {}
+            () = self.watch.panicked() => {}
+            () = &mut self.handle => {}
+        }
         events
+    }
+
+    /// Whether a task of the client has panicked.
+    pub(super) fn has_panicked(&self) -> bool {
+        self.watch.has_panicked()
     }
 
     /// How many events were lost since the last call.

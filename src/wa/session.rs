@@ -51,6 +51,12 @@ const STOP_TIME: Duration = Duration::from_secs(12);
 /// Pause after a write of the state failed.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 
+/// The longest pause after the library panicked again and again, …
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// … and how long it has not when the next counts as the first.
+const PEACE: Duration = Duration::from_secs(3_600);
+
 /// What all sessions share.
 pub(super) struct Shared {
     pub(super) storage: Arc<dyn Storage>,
@@ -104,6 +110,7 @@ pub(super) fn spawn(
         link: None,
         starting: None,
         pairing: None,
+        panics: Panics::default(),
         stop,
     };
     Handle {
@@ -121,7 +128,26 @@ struct Session {
     link: Option<Link>,
     starting: Option<JoinHandle<Link>>,
     pairing: Option<Pairing>,
+    panics: Panics,
     stop: CancellationToken,
+}
+
+/// Panics of an instance's clients. WhatsApp delivers again what a client fell over, so the next may fall too.
+#[derive(Default)]
+struct Panics {
+    last: Option<(Instant, Duration)>,
+}
+
+impl Panics {
+    /// How long to wait after one more: longer each time, from the beginning after an hour of peace.
+    fn next_pause(&mut self, now: Instant) -> Duration {
+        let pause = match self.last {
+            Some((at, pause)) if now - at < PEACE => (pause * 2).min(LONGEST_PAUSE),
+            _ => STORE_AGAIN,
+        };
+        self.last = Some((now, pause));
+        pause
+    }
 }
 
 /// What woke the session.
@@ -796,6 +822,24 @@ impl Session {
 
     /// The client ended without a word: build a new one.
     async fn client_is_gone(&mut self) {
+        let pause = match &self.link {
+            Some(link) if link.has_panicked() => {
+                let pause = self.panics.next_pause(Instant::now());
+                tracing::error!(
+                    instance = %self.number(),
+                    retry_seconds = pause.as_secs(),
+                    "the WhatsApp library panicked; the session starts over"
+                );
+                self.report(
+                    "client_panicked",
+                    "the WhatsApp library failed on something that it received; the session starts over",
+                    0,
+                )
+                .await;
+                pause
+            }
+            _ => STORE_AGAIN,
+        };
         self.stop_client().await;
         if self.state() == SessionState::Pairing {
             if let Some(pairing) = &mut self.pairing {
@@ -812,7 +856,7 @@ impl Session {
             .await;
         }
         if self.state() == SessionState::Connecting {
-            self.start(None, STORE_AGAIN);
+            self.start(None, pause);
         }
     }
 
@@ -1023,5 +1067,19 @@ async fn ends(pairing: Option<(Instant, mpsc::Sender<PairStep>)>) {
             () = steps.closed() => {}
         },
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_keeps_panicking_is_built_more_and_more_rarely() {
+        let mut panics = Panics::default();
+        let now = Instant::now();
+        let pauses: Vec<u64> = (0..11).map(|_| panics.next_pause(now).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(panics.next_pause(now + PEACE), STORE_AGAIN);
     }
 }
