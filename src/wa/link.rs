@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,15 +15,18 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use whatsapp_rust::{
-    CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, Jid, async_channel,
+    CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, IqError, Jid, async_channel,
     bot::{Bot, BotHandle},
     pair_code::PairCodeOptions,
     store::DeviceStore as _,
     transport::{TokioWebSocketTransportFactory, Transport, TransportEvent, TransportFactory},
     types::events::{Event, EventHandler, EventInterest, EventKind},
-    wacore::store::{
-        Device,
-        device::{CachedNoiseCert, CachedServerCertChain},
+    wacore::{
+        iq::{keepalive::KeepaliveSpec, spec::IqSpec as _},
+        store::{
+            Device,
+            device::{CachedNoiseCert, CachedServerCertChain},
+        },
     },
 };
 
@@ -71,6 +74,12 @@ const INTEREST: &[EventKind] = &[
     EventKind::UndecryptableMessage,
 ];
 
+/// Frames that may come in a row of which nothing is heard, before somebody asks.
+const FRAMES_UNHEARD: u64 = 8;
+
+/// How long the answer to a question takes at most on a connection that works.
+const PROBE_TIME: Duration = Duration::from_secs(10);
+
 /// What a client is built from.
 pub(super) struct Plan<Hook> {
     pub(super) network: Network,
@@ -89,6 +98,8 @@ pub(super) struct Link {
     lost: Arc<AtomicU32>,
     dialer: Arc<Dialer>,
     watch: Watch,
+    /// How many frames had come when something was last heard.
+    heard_at: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -145,6 +156,7 @@ impl Link {
             lost,
             dialer,
             watch,
+            heard_at: Arc::default(),
         })
     }
 
@@ -163,6 +175,10 @@ impl Link {
             () = self.watch.panicked() => {}
             () = &mut self.handle => {}
         }
+        if !events.is_empty() {
+            let frames = self.client().stats().frames_received;
+            self.heard_at.store(frames, Ordering::Relaxed);
+        }
         events
     }
 
@@ -179,6 +195,30 @@ impl Link {
     /// The client can't come back by itself: the sandbox's pinned key was dropped after a broken handshake.
     pub(super) fn is_stuck(&self) -> bool {
         self.dialer.unpinned()
+    }
+
+    /// Asks WhatsApp for a sign of life if frames come and nothing is heard, and dials again if there is none.
+    ///
+    /// One frame that the cipher can't open makes all that follow unreadable. The library drops them without a word
+    /// and takes each for a proof that the connection is well, so a busy one would be deaf for ever.
+    pub(super) fn check_hearing(&self) {
+        let client = self.client();
+        let frames = client.stats().frames_received;
+        if frames.saturating_sub(self.heard_at.load(Ordering::Relaxed)) < FRAMES_UNHEARD {
+            return;
+        }
+        let heard_at = self.heard_at.clone();
+        tokio::spawn(async move {
+            let question = KeepaliveSpec::with_timeout(PROBE_TIME).build_iq();
+            match client.send_iq(question).await {
+                Err(IqError::Timeout) => {
+                    tracing::warn!("nothing that WhatsApp says can be understood; dialling again");
+                    client.reconnect().await;
+                }
+                // Any answer was understood, and what failed otherwise is noticed by the library.
+                _ => heard_at.store(frames, Ordering::Relaxed),
+            }
+        });
     }
 
     /// Stops it, with everything flushed.

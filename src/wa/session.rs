@@ -878,6 +878,10 @@ impl Session {
                 Details::default(),
             )
             .await;
+        } else if self.state() == SessionState::Open
+            && let Some(link) = &self.link
+        {
+            link.check_hearing();
         }
     }
 
