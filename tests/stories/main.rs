@@ -5,5 +5,7 @@ mod support;
 mod command_line;
 mod conversation;
 mod errors;
+mod hostile;
+mod hostile_callers;
 mod pairing;
 mod subscribe;

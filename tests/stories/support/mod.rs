@@ -4,13 +4,15 @@
 //! story speaks gRPC to the gateway.
 
 mod api;
+mod attacker;
 mod stage;
 mod watcher;
 
 use std::{future::Future, time::Duration};
 
 pub use api::{Api, info, violated_field};
-pub use stage::Stage;
+pub use attacker::{Attacker, Seed, delimited, resident};
+pub use stage::{Stage, TestPhone};
 pub use watcher::Watcher;
 
 /// How long anything may take that a story waits for. Long, because a test machine may be busy:
