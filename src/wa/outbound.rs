@@ -21,7 +21,7 @@ use whatsapp_rust::{
 };
 
 use super::{
-    convert::{ids, outbound, rows},
+    convert::{NAME_BYTES, ids, label, outbound, rows},
     error::WaError,
     hook::account,
 };
@@ -400,6 +400,9 @@ impl Outbox {
             _ => return None,
         };
         let by = receipt.source.sender.to_non_ad();
+        if by.user.len() > NAME_BYTES {
+            return None;
+        }
         // The account's own devices confirm what they got, which says nothing of the recipient.
         let row = self.instance.borrow();
         let own = (by.is_pn() && by.user == row.phone_number) || by.to_string() == row.lid;
@@ -531,7 +534,7 @@ fn of_ack(ack: &ServerAck) -> Option<Told> {
     }
     let (status, reason) = match &ack.error {
         None => (MessageStatus::Sent, String::new()),
-        Some(code) => (MessageStatus::Error, code.clone()),
+        Some(code) => (MessageStatus::Error, label(code).into_owned()),
     };
     Some(Told {
         read: 1,

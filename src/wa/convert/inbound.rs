@@ -291,7 +291,7 @@ mod tests {
         one.push_name = "ü".repeat(100_000);
         let message = converted(&one, &text_message("hello")).unwrap();
         assert!(message.sender.unwrap().name.len() < 2_000);
-        one.id = "A".repeat(NAME_BYTES + 1).into();
+        one.id = "A".repeat(NAME_BYTES + 1);
         assert!(!is_named(&one));
         one.id = "".into();
         assert!(!is_named(&one));
