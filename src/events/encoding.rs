@@ -152,28 +152,37 @@ pub fn blanked(body: &[u8]) -> Option<Vec<u8>> {
     Some(event.encode_to_vec())
 }
 
-/// A time as the contract writes it.
+/// The times that a protobuf timestamp may say: the years 1 to 9999. Anything else has no JSON.
+const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// A time as the contract writes it; one that it can't write becomes the nearest that it can.
 pub fn timestamp(time: SystemTime) -> Timestamp {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => Timestamp {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanos: since.subsec_nanos() as i32,
-        },
+    let (seconds, nanos) = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => (
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            since.subsec_nanos() as i32,
+        ),
         Err(error) => {
             // Protobuf counts nanoseconds forward, also before 1970.
             let before = error.duration();
             let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
             match before.subsec_nanos() {
-                0 => Timestamp {
-                    seconds: -seconds,
-                    nanos: 0,
-                },
-                nanos => Timestamp {
-                    seconds: -seconds - 1,
-                    nanos: 1_000_000_000 - nanos as i32,
-                },
+                0 => (-seconds, 0),
+                nanos => (-seconds - 1, 1_000_000_000 - nanos as i32),
             }
         }
+    };
+    let (first, last) = (*TIMESTAMP_SECONDS.start(), *TIMESTAMP_SECONDS.end());
+    match seconds {
+        seconds if seconds < first => Timestamp {
+            seconds: first,
+            nanos: 0,
+        },
+        seconds if seconds > last => Timestamp {
+            seconds: last,
+            nanos: 999_999_999,
+        },
+        seconds => Timestamp { seconds, nanos },
     }
 }
 
@@ -232,6 +241,23 @@ mod tests {
         assert!(batch.push(event, 0));
         let answer = v1::GetEventResponse::decode(batch.take()).unwrap();
         answer.event.unwrap()
+    }
+
+    #[test]
+    fn a_time_that_has_no_json_becomes_the_nearest() {
+        let far = Duration::from_secs(u64::MAX / 4);
+        let after = timestamp(UNIX_EPOCH + far);
+        let before = timestamp(UNIX_EPOCH - far);
+        assert_eq!(after.seconds, *TIMESTAMP_SECONDS.end());
+        assert_eq!(before.seconds, *TIMESTAMP_SECONDS.start());
+        for one in [
+            after,
+            before,
+            timestamp(UNIX_EPOCH - Duration::from_nanos(1)),
+        ] {
+            assert!((0..1_000_000_000).contains(&one.nanos));
+            serde_json::to_string(&one).unwrap();
+        }
     }
 
     #[test]

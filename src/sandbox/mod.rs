@@ -9,6 +9,7 @@ mod address;
 mod control;
 mod error;
 mod faults;
+mod hostile;
 mod iq;
 mod keys;
 mod model;
@@ -36,6 +37,7 @@ pub use error::SandboxError;
 pub use faults::{ActiveRule, Direction, FaultAction, FaultMatch, FaultRule};
 pub use phone::{PhoneOptions, inbox::InboxMessage, send::SentText};
 pub use phones::{CompanionInfo, PhoneInfo};
+pub use wacore_binary::{Jid, Node, builder::NodeBuilder};
 pub use wire::LoginFailure;
 pub use wire_log::WireEntry;
 

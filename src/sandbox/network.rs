@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wacore_binary::{Jid, Node, builder::NodeBuilder};
@@ -59,6 +60,10 @@ pub enum Outgoing {
     Stanza(Node),
     /// Send it and close.
     Last(Node),
+    /// Send these bytes as if they were a stanza, under the cipher.
+    Plain(Bytes),
+    /// Put these bytes on the socket as a frame, past the cipher.
+    Frame(Bytes),
 }
 
 /// The network's end of a connection.

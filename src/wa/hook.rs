@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use whatsapp_rust::{Client, InboundDurabilityHook, types::events::InboundMessage};
 
-use super::convert::{ids::Account, inbound};
+use super::convert::{ids::Account, inbound, label};
 use crate::{
     crash_points::CrashPoint,
     events,
@@ -63,6 +63,13 @@ impl Intake {
         batch
             .iter()
             .filter_map(|one| {
+                if !inbound::is_named(&one.info) {
+                    tracing::warn!(
+                        instance = %instance.number,
+                        "a message without a usable id or sender is not taken"
+                    );
+                    return None;
+                }
                 let inbound = inbound::convert(
                     instance.number,
                     instance.id,
@@ -88,7 +95,7 @@ pub(super) fn account(client: &Client) -> Account {
     Account {
         number: device.pn.as_ref().map(|jid| jid.to_non_ad()),
         lid: device.lid.as_ref().map(|jid| jid.to_non_ad()),
-        push_name: device.push_name.clone(),
+        push_name: label(&device.push_name).into_owned(),
     }
 }
 

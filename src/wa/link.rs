@@ -19,21 +19,25 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use whatsapp_rust::{
-    CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, Jid, async_channel,
+    CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, IqError, Jid, async_channel,
     bot::{Bot, BotHandle},
     pair_code::PairCodeOptions,
     store::DeviceStore as _,
     transport::{TokioWebSocketTransportFactory, Transport, TransportEvent, TransportFactory},
     types::events::{Event, EventHandler, EventInterest, EventKind},
-    wacore::store::{
-        Device,
-        device::{CachedNoiseCert, CachedServerCertChain},
+    wacore::{
+        iq::{keepalive::KeepaliveSpec, spec::IqSpec as _},
+        store::{
+            Device,
+            device::{CachedNoiseCert, CachedServerCertChain},
+        },
     },
 };
 
 use super::{
     networks::{Endpoint, Networks, SandboxPeer},
     store::DeviceBackend,
+    supervision::{Watch, Watched},
 };
 use crate::storage::Network;
 
@@ -74,6 +78,12 @@ const INTEREST: &[EventKind] = &[
     EventKind::UndecryptableMessage,
 ];
 
+/// Frames that may come in a row of which nothing is heard, before somebody asks.
+const FRAMES_UNHEARD: u64 = 8;
+
+/// How long the answer to a question takes at most on a connection that works.
+const PROBE_TIME: Duration = Duration::from_secs(10);
+
 /// What a client is built from.
 pub(super) struct Plan<Hook> {
     pub(super) network: Network,
@@ -92,6 +102,9 @@ pub(super) struct Link {
     lost: Arc<AtomicU32>,
     dialer: Arc<Dialer>,
     _hang_up: AbortOnDropHandle<()>,
+    watch: Watch,
+    /// How many frames had come when something was last heard.
+    heard_at: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -117,8 +130,10 @@ impl Link {
         dialer.take_place().await?;
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let lost = Arc::new(AtomicU32::new(0));
+        let watch = Watch::default();
 
         let mut builder = Bot::builder()
+            .with_runtime(Watched(watch.clone()))
             .with_backend(plan.backend)
             .with_transport_factory(SharedDialer(dialer.clone()))
             .with_http_client(networks.http())
@@ -150,6 +165,8 @@ impl Link {
             events,
             lost,
             dialer,
+            watch,
+            heard_at: Arc::default(),
         })
     }
 
@@ -158,11 +175,26 @@ impl Link {
         self.handle.client()
     }
 
-    /// The next events, all that wait; empty once the client is gone.
+    /// The next events, all that wait; empty once the client is gone or one of its tasks has panicked.
     pub(super) async fn events(&mut self) -> Vec<Arc<Event>> {
         let mut events = Vec::new();
-        self.events.recv_many(&mut events, 256).await;
+        tokio::select! {
+            // What it said before it fell still counts.
+            biased;
+            _ = self.events.recv_many(&mut events, 256) => {}
+            () = self.watch.panicked() => {}
+            () = &mut self.handle => {}
+        }
+        if !events.is_empty() {
+            let frames = self.client().stats().frames_received;
+            self.heard_at.store(frames, Ordering::Relaxed);
+        }
         events
+    }
+
+    /// Whether a task of the client has panicked.
+    pub(super) fn has_panicked(&self) -> bool {
+        self.watch.has_panicked()
     }
 
     /// How many events were lost since the last call.
@@ -178,6 +210,30 @@ impl Link {
     /// The client can't come back by itself: the sandbox's pinned key was dropped after a broken handshake.
     pub(super) fn is_stuck(&self) -> bool {
         self.dialer.unpinned()
+    }
+
+    /// Asks WhatsApp for a sign of life if frames come and nothing is heard, and dials again if there is none.
+    ///
+    /// One frame that the cipher can't open makes all that follow unreadable. The library drops them without a word
+    /// and takes each for a proof that the connection is well, so a busy one would be deaf for ever.
+    pub(super) fn check_hearing(&self) {
+        let client = self.client();
+        let frames = client.stats().frames_received;
+        if frames.saturating_sub(self.heard_at.load(Ordering::Relaxed)) < FRAMES_UNHEARD {
+            return;
+        }
+        let heard_at = self.heard_at.clone();
+        tokio::spawn(async move {
+            let question = KeepaliveSpec::with_timeout(PROBE_TIME).build_iq();
+            match client.send_iq(question).await {
+                Err(IqError::Timeout) => {
+                    tracing::warn!("nothing that WhatsApp says can be understood; dialling again");
+                    client.reconnect().await;
+                }
+                // Any answer was understood, and what failed otherwise is noticed by the library.
+                _ => heard_at.store(frames, Ordering::Relaxed),
+            }
+        });
     }
 
     /// Stops it, with everything flushed; returns what it said until then.

@@ -15,6 +15,7 @@ mod pairing;
 mod registry;
 mod session;
 mod store;
+mod supervision;
 
 pub use convert::rows::{instance as instance_resource, message as message_resource};
 pub use error::{WaError, network_name};

@@ -20,6 +20,7 @@ use whatsapp_rust::{
 };
 
 use super::{
+    convert::label,
     error::WaError,
     hook::{Intake, account},
     link::{self, Link, Plan},
@@ -52,6 +53,12 @@ const LEFT_BEHIND: &str = "the account was logged out";
 
 /// Pause after a write of the state failed.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest pause after the library panicked again and again, …
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// … and how long it has not when the next counts as the first.
+const PEACE: Duration = Duration::from_secs(3_600);
 
 /// What all sessions share.
 pub(super) struct Shared {
@@ -106,6 +113,7 @@ pub(super) fn spawn(
         link: None,
         starting: None,
         pairing: None,
+        panics: Panics::default(),
         stop,
     };
     Handle {
@@ -123,7 +131,26 @@ struct Session {
     link: Option<Link>,
     starting: Option<JoinHandle<Link>>,
     pairing: Option<Pairing>,
+    panics: Panics,
     stop: CancellationToken,
+}
+
+/// Panics of an instance's clients. WhatsApp delivers again what a client fell over, so the next may fall too.
+#[derive(Default)]
+struct Panics {
+    last: Option<(Instant, Duration)>,
+}
+
+impl Panics {
+    /// How long to wait after one more: longer each time, from the beginning after an hour of peace.
+    fn next_pause(&mut self, now: Instant) -> Duration {
+        let pause = match self.last {
+            Some((at, pause)) if now - at < PEACE => (pause * 2).min(LONGEST_PAUSE),
+            _ => STORE_AGAIN,
+        };
+        self.last = Some((now, pause));
+        pause
+    }
 }
 
 /// What woke the session.
@@ -762,13 +789,13 @@ impl Session {
                     let row = self.instance.borrow();
                     let payload = Payload::Unmapped(v1::Unmapped {
                         name: "undecryptable_message".to_owned(),
-                        raw: message.info.id.to_string().into_bytes().into(),
+                        raw: label(&message.info.id).into_owned().into_bytes().into(),
                     });
                     events::compose(
                         &row,
                         payload,
                         message.info.timestamp.into(),
-                        &message.info.id,
+                        &label(&message.info.id),
                     )
                 };
                 self.append(vec![event]).await;
@@ -851,6 +878,24 @@ impl Session {
 
     /// The client ended without a word, or can't go on: build a new one.
     async fn client_is_gone(&mut self, reason: &str) {
+        let pause = match &self.link {
+            Some(link) if link.has_panicked() => {
+                let pause = self.panics.next_pause(Instant::now());
+                tracing::error!(
+                    instance = %self.number(),
+                    retry_seconds = pause.as_secs(),
+                    "the WhatsApp library panicked; the session starts over"
+                );
+                self.report(
+                    "client_panicked",
+                    "the WhatsApp library failed on something that it received; the session starts over",
+                    0,
+                )
+                .await;
+                pause
+            }
+            _ => STORE_AGAIN,
+        };
         self.stop_client().await;
         if self.state() == SessionState::Pairing {
             if let Some(pairing) = &mut self.pairing {
@@ -863,7 +908,7 @@ impl Session {
                 .await;
         }
         if self.state() == SessionState::Connecting {
-            self.start(None, STORE_AGAIN);
+            self.start(None, pause);
         }
     }
 
@@ -887,6 +932,10 @@ impl Session {
                 Details::default(),
             )
             .await;
+        } else if self.state() == SessionState::Open
+            && let Some(link) = &self.link
+        {
+            link.check_hearing();
         }
     }
 
@@ -921,7 +970,7 @@ impl Session {
         InstanceChange {
             state: Some(StateChange {
                 state,
-                reason: reason.to_owned(),
+                reason: label(reason).into_owned(),
                 time: SystemTime::now(),
                 banned_until: details.banned_until,
             }),
@@ -1083,5 +1132,19 @@ async fn ends(pairing: Option<(Instant, mpsc::Sender<PairStep>)>) {
             () = steps.closed() => {}
         },
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_keeps_panicking_is_built_more_and_more_rarely() {
+        let mut panics = Panics::default();
+        let now = Instant::now();
+        let pauses: Vec<u64> = (0..11).map(|_| panics.next_pause(now).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(panics.next_pause(now + PEACE), STORE_AGAIN);
     }
 }

@@ -10,6 +10,8 @@ mod ending;
 mod errors;
 mod foreign;
 mod guards;
+mod hostile;
+mod hostile_callers;
 mod leaving;
 mod pairing;
 mod subscribe;

@@ -144,6 +144,10 @@ async fn converse(
                     send(frames, ciphers, &node).await?;
                     return Ok(End::Farewell);
                 }
+                Some(Outgoing::Plain(bytes)) => {
+                    frames.send(&ciphers.seal(bytes.to_vec())?).await?;
+                }
+                Some(Outgoing::Frame(bytes)) => frames.send(&bytes).await?,
                 // Nobody holds the other end any more: the device was taken off the network.
                 None => return Ok(End::Clean),
             },

@@ -3,6 +3,7 @@
 //! It is on the network like any other device: by a link, through the same routing, queue and faults. What it
 //! needs before a message (who has which devices, their bundles) it asks the network directly.
 
+mod forge;
 pub mod inbox;
 mod peer;
 mod receive;

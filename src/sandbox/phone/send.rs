@@ -34,9 +34,9 @@ pub struct SentText {
 }
 
 /// Where a message goes and under which names.
-struct Route {
-    chat: Jid,
-    devices: Vec<(DeviceAddress, Jid)>,
+pub(super) struct Route {
+    pub(super) chat: Jid,
+    pub(super) devices: Vec<(DeviceAddress, Jid)>,
     push_name: String,
 }
 
@@ -126,7 +126,7 @@ impl Phone {
         })
     }
 
-    fn route(&self, state: &State, to: Number) -> Result<Route, SandboxError> {
+    pub(super) fn route(&self, state: &State, to: Number) -> Result<Route, SandboxError> {
         let own = state.accounts.get(&self.number);
         let own = own.ok_or(SandboxError::NoSuchPhone(self.number))?;
         let peer = state.accounts.get(&to);
@@ -157,26 +157,32 @@ impl Phone {
         message: &Message,
         batch: &mut Batch,
     ) -> Option<Node> {
-        if !mind.signal.has_session(device) {
-            let bundle = network.lock().take_bundle(device)?;
-            mind.signal
-                .start_session(device, &bundle)
-                .await
-                .inspect_err(|error| tracing::warn!(%error, "a phone cannot start a session"))
-                .ok()?;
-        }
+        self.meet(network, mind, device).await?;
         let sealed = mind
             .signal
             .encrypt(device, message, batch)
             .await
             .inspect_err(|error| tracing::warn!(%error, "a phone cannot encrypt"))
             .ok()?;
-        let enc = NodeBuilder::new("enc")
-            .attr("v", "2")
-            .attr("type", sealed.kind)
-            .bytes(sealed.bytes)
-            .build();
-        Some(enc)
+        Some(sealed.node())
+    }
+
+    /// Sees that there is a session with a device; none with one that has no keys yet.
+    pub(super) async fn meet(
+        &self,
+        network: &Network,
+        mind: &mut Mind,
+        device: DeviceAddress,
+    ) -> Option<()> {
+        if mind.signal.has_session(device) {
+            return Some(());
+        }
+        let bundle = network.lock().take_bundle(device)?;
+        mind.signal
+            .start_session(device, &bundle)
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "a phone cannot start a session"))
+            .ok()
     }
 
     /// Encrypts a sent message anew for a device that could not read it.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use wacore::messages::MessageUtils;
+use wacore_binary::{Node, builder::NodeBuilder};
 use wacore_libsignal::protocol::{
     CiphertextMessage, Direction, GenericSignedPreKey as _, IdentityChange, IdentityKey,
     IdentityKeyPair, IdentityKeyStore, KeyPair, PreKeyBundle, PreKeyId, PreKeyRecord,
@@ -34,6 +35,17 @@ pub struct Ciphertext {
     pub kind: &'static str,
     /// The bytes.
     pub bytes: Vec<u8>,
+}
+
+impl Ciphertext {
+    /// As it travels.
+    pub fn node(self) -> Node {
+        NodeBuilder::new("enc")
+            .attr("v", "2")
+            .attr("type", self.kind)
+            .bytes(self.bytes)
+            .build()
+    }
 }
 
 /// All Signal state of one phone.
@@ -169,8 +181,18 @@ impl SignalState {
         batch: &mut Batch,
     ) -> Result<Ciphertext> {
         let padded = MessageUtils::pad_message_v2(message.encode_to_vec());
+        self.encrypt_padded(device, &padded, batch).await
+    }
+
+    /// Encrypts a message as it is, padding and all, whether or not it is one.
+    pub async fn encrypt_padded(
+        &mut self,
+        device: DeviceAddress,
+        padded: &[u8],
+        batch: &mut Batch,
+    ) -> Result<Ciphertext> {
         let sealed = message_encrypt(
-            &padded,
+            padded,
             &address(device),
             &mut self.sessions,
             &mut self.identity,

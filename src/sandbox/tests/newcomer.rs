@@ -21,7 +21,7 @@ use waproto::{buffa::Message as _, whatsapp::ClientPayload};
 use super::*;
 use crate::sandbox::keys::{public_bytes, random};
 
-struct Newcomer {
+pub(super) struct Newcomer {
     transport: Arc<dyn Transport>,
     events: whatsapp_rust::async_channel::Receiver<TransportEvent>,
     decoder: FrameDecoder,
@@ -31,7 +31,7 @@ struct Newcomer {
 }
 
 impl Newcomer {
-    async fn dial(sandbox: &Sandbox, push_name: &str) -> Self {
+    pub(super) async fn dial(sandbox: &Sandbox, push_name: &str) -> Self {
         let factory = TokioWebSocketTransportFactory::new().with_url(sandbox.ws_url());
         let (transport, events) = factory.create_transport().await.unwrap();
         let [identity_key, noise_key] = [(); 2].map(|()| KeyPair::generate(&mut random()));
@@ -119,12 +119,31 @@ impl Newcomer {
     }
 
     async fn write(&mut self, node: &Node) {
-        let (write, _) = self.ciphers.as_ref().unwrap();
         let plain = wacore_binary::marshal(node).unwrap();
-        let sealed = write.encrypt_with_counter(self.counters.0, &plain).unwrap();
+        assert!(self.write_bytes(&plain).await, "hung up on");
+    }
+
+    /// Says any bytes under the cipher; false once it was hung up on.
+    pub(super) async fn write_bytes(&mut self, plain: &[u8]) -> bool {
+        let (write, _) = self.ciphers.as_ref().unwrap();
+        let sealed = write.encrypt_with_counter(self.counters.0, plain).unwrap();
         self.counters.0 += 1;
         let frame = encode_frame(&sealed, None).unwrap();
-        self.transport.send(frame.into()).await.unwrap();
+        self.transport.send(frame.into()).await.is_ok()
+    }
+
+    /// Listens until it is hung up on.
+    pub(super) async fn until_hung_up_on(&self) {
+        let silence = async {
+            while let Ok(event) = self.events.recv().await {
+                if matches!(event, TransportEvent::Disconnected(_)) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, silence)
+            .await
+            .expect("never hung up on");
     }
 }
 

@@ -5,6 +5,7 @@
 
 use whatsapp_rust::{Jid, wacore_binary::JidExt as _};
 
+use super::label;
 use crate::proto::v1;
 
 /// The account of an instance, by both names.
@@ -34,7 +35,7 @@ impl Account {
 /// The person behind these JIDs, whichever name each is.
 pub fn party(jids: [Option<&Jid>; 2], name: &str) -> v1::Party {
     let mut party = v1::Party {
-        name: name.to_owned(),
+        name: label(name).into_owned(),
         ..Default::default()
     };
     for jid in jids.into_iter().flatten() {

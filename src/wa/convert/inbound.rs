@@ -10,9 +10,15 @@ use whatsapp_rust::{
 
 use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
 
-use super::ids::{self, Account};
+use super::{
+    NAME_BYTES,
+    ids::{self, Account},
+};
 use crate::{
-    domain::ids::{InstanceId, InstanceNumber},
+    domain::{
+        ids::{InstanceId, InstanceNumber},
+        limits::TEXT_CHARS,
+    },
     events::timestamp,
     proto::v1::{self, event::Payload, message_content::Content},
     storage::MessageRow,
@@ -28,6 +34,19 @@ pub struct Inbound {
     pub time: SystemTime,
     /// What is the same when WhatsApp delivers it again.
     pub dedupe_key: String,
+}
+
+/// Whether the names of a message are such as WhatsApp gives: not empty and not monstrous. One that is not can't
+/// be told apart from others, and comes from no honest client.
+pub fn is_named(info: &MessageInfo) -> bool {
+    let fits = |length: usize| (1..=NAME_BYTES).contains(&length);
+    let source = &info.source;
+    let others = [&source.sender_alt, &source.recipient_alt];
+    fits(info.id.len())
+        && [&source.chat, &source.sender]
+            .into_iter()
+            .chain(others.into_iter().flatten())
+            .all(|jid| fits(jid.user.len()))
 }
 
 /// The message in our words; `None` for what passes between the devices of one account.
@@ -113,8 +132,17 @@ pub fn convert(
 /// What it says; `None` for protocol noise that is no message to anybody.
 fn content(message: &wa::Message) -> Option<Content> {
     let message = message.get_base_message();
-    if let Some(text) = text(message) {
-        return Some(Content::Text(v1::TextContent { text }));
+    if let Some((kind, text)) = text(message) {
+        // No client lets its user write more.
+        if text.chars().nth(TEXT_CHARS).is_some() {
+            return Some(unsupported(
+                kind.to_owned(),
+                "the text is longer than WhatsApp allows",
+            ));
+        }
+        return Some(Content::Text(v1::TextContent {
+            text: text.to_owned(),
+        }));
     }
     let reason = "this version can't represent this kind of message";
     if let Some(protocol) = message.protocol_message.as_option() {
@@ -130,12 +158,16 @@ fn content(message: &wa::Message) -> Option<Content> {
     Some(unsupported(kind_name(message), reason))
 }
 
-fn text(message: &wa::Message) -> Option<String> {
+/// The text and WhatsApp's name of the field that it is in.
+fn text(message: &wa::Message) -> Option<(&'static str, &str)> {
     if let Some(text) = &message.conversation {
-        return Some(text.clone());
+        return Some(("conversation", text));
     }
     let extended = message.extended_text_message.as_option()?;
-    Some(extended.text.clone().unwrap_or_default())
+    Some((
+        "extendedTextMessage",
+        extended.text.as_deref().unwrap_or_default(),
+    ))
 }
 
 fn unsupported(original_type: String, reason: &str) -> Content {
@@ -232,6 +264,41 @@ mod tests {
         assert_eq!(message.status(), v1::MessageStatus::Sent);
         assert_eq!(message.chat.unwrap().id, "15550001111@s.whatsapp.net");
         assert_eq!(message.sender.unwrap().phone_number, "15550009999");
+    }
+
+    #[test]
+    fn a_text_that_nobody_could_have_written_is_not_shown() {
+        let jid = Jid::pn("15550001111");
+        let longest = "ü".repeat(TEXT_CHARS);
+        let message = converted(&info(jid.clone(), jid.clone()), &text_message(&longest)).unwrap();
+        match message.content.unwrap().content.unwrap() {
+            Content::Text(one) => assert_eq!(one.text, longest),
+            other => panic!("{other:?}"),
+        }
+        let over = longest + "!";
+        let message = converted(&info(jid.clone(), jid), &text_message(&over)).unwrap();
+        match message.content.unwrap().content.unwrap() {
+            Content::Unsupported(one) => assert_eq!(one.original_type, "conversation"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn monstrous_names_are_recognised_and_display_names_cut() {
+        let jid = Jid::pn("15550001111");
+        let mut one = info(jid.clone(), jid.clone());
+        assert!(is_named(&one));
+        one.push_name = "ü".repeat(100_000);
+        let message = converted(&one, &text_message("hello")).unwrap();
+        assert!(message.sender.unwrap().name.len() < 2_000);
+        one.id = "A".repeat(NAME_BYTES + 1);
+        assert!(!is_named(&one));
+        one.id = "".into();
+        assert!(!is_named(&one));
+        let mut one = info(jid, Jid::pn("1".repeat(NAME_BYTES + 1)));
+        assert!(!is_named(&one));
+        one.source.sender = Jid::pn("");
+        assert!(!is_named(&one));
     }
 
     #[test]

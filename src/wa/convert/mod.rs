@@ -6,3 +6,19 @@ pub mod ids;
 pub mod inbound;
 pub mod outbound;
 pub mod rows;
+
+use std::borrow::Cow;
+
+/// Longest id of a message and longest JID, in bytes: several times what WhatsApp uses.
+pub const NAME_BYTES: usize = 256;
+
+/// Longest display name and longest explanation that is taken from WhatsApp, in characters.
+pub const LABEL_CHARS: usize = 512;
+
+/// What WhatsApp calls something, cut where no honest name is that long.
+pub fn label(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LABEL_CHARS) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+    }
+}

@@ -23,7 +23,7 @@ use crate::{
     proto::v1::{self, MessageStatus, event::Payload},
     storage::{EventsOf, InstanceRow, MessageRow, NewEvent},
     wa::{
-        convert::{ids, rows},
+        convert::{NAME_BYTES, ids, label, rows},
         error::WaError,
     },
 };
@@ -87,6 +87,9 @@ impl Outbox {
             _ => return None,
         };
         let by = receipt.source.sender.to_non_ad();
+        if by.user.len() > NAME_BYTES {
+            return None;
+        }
         // The account's own devices confirm what they got, which says nothing of the recipient.
         let row = self.instance.borrow();
         let own = (by.is_pn() && by.user == row.phone_number) || by.to_string() == row.lid;
@@ -210,7 +213,7 @@ fn of_ack(ack: &ServerAck) -> Option<Told> {
     }
     let (status, reason) = match &ack.error {
         None => (MessageStatus::Sent, String::new()),
-        Some(code) => (MessageStatus::Error, code.clone()),
+        Some(code) => (MessageStatus::Error, label(code).into_owned()),
     };
     Some(Told {
         read: 1,

@@ -4,6 +4,7 @@
 //! story speaks gRPC to the gateway.
 
 mod api;
+mod attacker;
 mod foreign;
 pub mod program;
 mod stage;
@@ -13,6 +14,7 @@ mod watcher;
 use std::{future::Future, time::Duration};
 
 pub use api::{Api, info, violated_field};
+pub use attacker::{Attacker, Seed, delimited, resident};
 pub use foreign::{ForeignClient, Library, Program, Sender};
 pub use stage::{Stage, TestPhone};
 pub use volume::Volume;
