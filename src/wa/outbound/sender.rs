@@ -128,10 +128,11 @@ impl Lanes {
             return;
         }
         self.had_in_order.push_back(row.message_id.clone());
-        if !self.unread && self.had_in_order.len() > REMEMBERED {
-            if let Some(oldest) = self.had_in_order.pop_front() {
-                self.had.remove(&oldest);
-            }
+        if !self.unread
+            && self.had_in_order.len() > REMEMBERED
+            && let Some(oldest) = self.had_in_order.pop_front()
+        {
+            self.had.remove(&oldest);
         }
         self.count += 1;
         let lane = self.waiting.entry(row.chat.clone()).or_default();
