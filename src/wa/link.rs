@@ -110,6 +110,7 @@ impl Link {
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let lost = Arc::new(AtomicU32::new(0));
 
+        let redelivery = plan.backend.redelivery().clone();
         let mut builder = Bot::builder()
             .with_backend(plan.backend)
             .with_transport_factory(SharedDialer(dialer.clone()))
@@ -135,6 +136,7 @@ impl Link {
         }
         let bot = builder.build().await.context("the client can't be built")?;
         dialer.client.set(Arc::downgrade(&bot.client())).ok();
+        redelivery.serve(Arc::downgrade(&bot.client()));
         Ok(Self {
             handle: bot.spawn(),
             events,
