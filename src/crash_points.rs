@@ -6,6 +6,8 @@
 /// A moment that a crash must not hurt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashPoint {
+    /// It is stored how far Signal sessions have come; what was decrypted on the way may not be.
+    RatchetStored,
     /// A message was decrypted; it is not stored yet.
     HookBeforeCommit,
     /// A message is stored; WhatsApp has not heard so yet.
@@ -51,7 +53,8 @@ mod armed {
 
     impl CrashPoint {
         /// All there are.
-        pub const EVERY: [Self; 6] = [
+        pub const EVERY: [Self; 7] = [
+            Self::RatchetStored,
             Self::HookBeforeCommit,
             Self::HookAfterCommit,
             Self::SendAccepted,
@@ -63,6 +66,7 @@ mod armed {
         /// What it is called in `WAGATE_CRASH_POINT`.
         pub fn name(self) -> &'static str {
             match self {
+                Self::RatchetStored => "ratchet_stored",
                 Self::HookBeforeCommit => "hook_before_commit",
                 Self::HookAfterCommit => "hook_after_commit",
                 Self::SendAccepted => "send_accepted",

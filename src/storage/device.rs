@@ -49,6 +49,8 @@ pub enum RecordKind {
     SentMessage = 14,
     /// Decrypted messages that are not committed yet, by chat, sender and message.
     PendingInbound = 15,
+    /// Messages of which nothing more is to be expected, by the same.
+    SettledInbound = 16,
 }
 
 /// One change of a record.

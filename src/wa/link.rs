@@ -132,6 +132,7 @@ impl Link {
         let lost = Arc::new(AtomicU32::new(0));
         let watch = Watch::default();
 
+        let redelivery = plan.backend.redelivery().clone();
         let mut builder = Bot::builder()
             .with_runtime(Watched(watch.clone()))
             .with_backend(plan.backend)
@@ -159,6 +160,7 @@ impl Link {
         let bot = builder.build().await.context("the client can't be built")?;
         dialer.client.set(Arc::downgrade(&bot.client())).ok();
         let hang_up = hang_up(dialer.store_failed.clone(), Arc::downgrade(&bot.client()));
+        redelivery.serve(Arc::downgrade(&bot.client()));
         Ok(Self {
             _hang_up: AbortOnDropHandle::new(tokio::spawn(hang_up)),
             handle: bot.spawn(),

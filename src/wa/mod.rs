@@ -12,6 +12,7 @@ mod link;
 mod networks;
 mod outbound;
 mod pairing;
+mod redelivery;
 mod registry;
 mod session;
 mod store;

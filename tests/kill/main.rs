@@ -65,6 +65,12 @@ struct Options {
     /// Readers of the log.
     #[arg(long, default_value_t = 20)]
     subscribers: usize,
+    /// Die at this crash point only, every time.
+    #[arg(long)]
+    point: Option<String>,
+    /// Leave the folders and the log of wagate even if all is well.
+    #[arg(long)]
+    keep: bool,
     /// Decides who says what and how wagate dies; drawn if not given.
     #[arg(long)]
     seed: Option<u64>,
@@ -78,6 +84,8 @@ pub struct World {
     pub ledger: Arc<Ledger>,
     pub wire: Wire,
     pub subscribers: usize,
+    /// The only crash point to die at, if one was named.
+    pub point: Option<&'static str>,
 }
 
 fn main() -> ExitCode {
@@ -116,8 +124,11 @@ impl Options {
     }
 
     fn again(&self, seed: u64) -> String {
+        let point = self.point.as_ref();
+        let point = point.map_or(String::new(), |point| format!(" --point {point}"));
         format!(
-            "cargo test --test kill -- --kills {} --inbound {} --outbound {} --subscribers {} --seed {seed}",
+            "cargo test --test kill -- --kills {} --inbound {} --outbound {} --subscribers {}{point} \
+             --seed {seed}",
             self.kills,
             self.inbound(),
             self.outbound(),
@@ -148,6 +159,10 @@ async fn run(options: &Options, seed: u64) -> anyhow::Result<bool> {
         ledger: Arc::default(),
         wire: Wire::default(),
         subscribers: options.subscribers,
+        point: match &options.point {
+            Some(name) => Some(round::crash_point(name).context("there is no such crash point")?),
+            None => None,
+        },
         network,
     };
     let devices = world
@@ -204,6 +219,9 @@ async fn run(options: &Options, seed: u64) -> anyhow::Result<bool> {
             keep(&mut folder, &gateway);
             return Ok(false);
         }
+    }
+    if options.keep {
+        keep(&mut folder, &gateway);
     }
     gateway.stop().await?;
     world.network.shutdown().await;

@@ -89,7 +89,7 @@ impl Round {
         drop(phases);
 
         for kill in 0..self.share.kills {
-            let plan = draw_plan(kill, &mut dice);
+            let plan = draw_plan(kill, world.point, &mut dice);
             // The first life of a round is the one that went before.
             if kill > 0 || self.number > 0 {
                 let began = Instant::now();
@@ -218,13 +218,15 @@ impl Played {
     }
 }
 
-fn draw_plan(kill: u64, dice: &mut StdRng) -> Plan {
+fn draw_plan(kill: u64, only: Option<&'static str>, dice: &mut StdRng) -> Plan {
     let milliseconds = |dice: &mut StdRng, most| Duration::from_millis(dice.random_range(0..most));
     let points = crash_points();
     // Every other death at a point, the points by turns.
-    if kill % 2 == 1 && !points.is_empty() {
+    let by_turns =
+        (kill % 2 == 1 && !points.is_empty()).then(|| points[(kill / 2) as usize % points.len()]);
+    if let Some(name) = only.or(by_turns) {
         return Plan::AtPoint {
-            name: points[(kill / 2) as usize % points.len()],
+            name,
             count: dice.random_range(1..12),
             patience: Duration::from_secs(4),
         };
@@ -233,6 +235,11 @@ fn draw_plan(kill: u64, dice: &mut StdRng) -> Plan {
         0 => Plan::AfterStart(milliseconds(dice, 600)),
         _ => Plan::AfterServing(milliseconds(dice, 3_000)),
     }
+}
+
+/// A crash point by its name.
+pub fn crash_point(name: &str) -> Option<&'static str> {
+    crash_points().into_iter().find(|point| *point == name)
 }
 
 /// The moments at which wagate can die by its own hand.

@@ -1,5 +1,6 @@
 //! Texts, both ways, by number and by hidden identity, and what became of them.
 
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use wagate::{
     proto::v1::{self, InstanceState, MessageStatus, event::Payload},
     sandbox::{Direction, FaultAction, FaultMatch, FaultRule, PhoneOptions},
@@ -319,4 +320,57 @@ async fn a_refused_message_says_so() {
         .unwrap_err();
     assert_eq!(unknown.code(), tonic::Code::FailedPrecondition);
     assert_eq!(info(&unknown), "RECIPIENT_NOT_ON_WHATSAPP");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_a_crash_swallowed_is_asked_for_again() {
+    let mut stage = Stage::new().await;
+    let api = stage.api().await;
+    let (instance, owner) = stage.open_instance(&api, "one").await;
+    let phone = stage.phone("Peer").await;
+    // The network does not hear that it arrived, so it will deliver it again.
+    let deaf = ["receipt", "ack"].map(|tag| {
+        let rule = FaultRule {
+            matches: FaultMatch {
+                direction: Some(Direction::FromDevice),
+                tag: Some(tag.to_owned()),
+                number: Some(owner.number),
+                device: Some(1),
+                ..Default::default()
+            },
+            action: FaultAction::Drop,
+            skip: 0,
+            count: None,
+        };
+        stage.network.add_fault(rule).unwrap()
+    });
+    phone.send(&instance.phone_number, "swallowed").await;
+    let mut watcher = Watcher::from_earliest(&api).await;
+    watcher.until_received(&instance.id, "swallowed").await;
+    let cursor = watcher.cursor.clone();
+    stage.stop_gateway().await;
+
+    // As after a crash between two commits: the Signal session has come past the message, and
+    // nobody has kept it.
+    let database = stage.data_dir().join("wagate.db");
+    let mut database = SqliteConnectOptions::new()
+        .filename(database)
+        .connect()
+        .await
+        .unwrap();
+    let swallow = "DELETE FROM message; DELETE FROM device_record WHERE kind IN (15, 16);";
+    sqlx::raw_sql(swallow).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+
+    stage.network.clear_faults(&deaf);
+    stage.start_gateway().await;
+    let api = stage.api().await;
+    let mut watcher = Watcher::after(&api, &cursor).await;
+    watcher.until_received(&instance.id, "swallowed").await;
+    phone.send(&instance.phone_number, "and on").await;
+    watcher.until_received(&instance.id, "and on").await;
+    assert_eq!(
+        watcher.received_texts(&instance.id),
+        ["swallowed", "and on"]
+    );
 }

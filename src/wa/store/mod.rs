@@ -20,6 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 use wacore::store::error::{Result, StoreError};
 
+use super::redelivery::{MessageKey, Redelivery};
 use crate::{
     domain::ids::InstanceNumber,
     storage::{
@@ -36,6 +37,7 @@ const ONLY: &str = "";
 pub struct DeviceBackend {
     instance: InstanceNumber,
     rows: Arc<dyn DeviceStorage>,
+    redelivery: Redelivery,
 }
 
 impl DeviceBackend {
@@ -44,12 +46,31 @@ impl DeviceBackend {
         Self {
             instance,
             rows: storage.device(instance),
+            redelivery: Redelivery::default(),
         }
     }
 
     /// Pulled once a write has failed; from then on this backend writes nothing.
     pub(super) fn failed(&self) -> CancellationToken {
         self.rows.failed()
+    }
+
+    /// How messages that a crash swallowed are asked for; shared by clones.
+    pub(super) fn redelivery(&self) -> &Redelivery {
+        &self.redelivery
+    }
+
+    /// Whether a message is kept for the hook, or the hook has had it.
+    pub(super) async fn is_known(&self, message: &MessageKey) -> Result<bool> {
+        let key = inbound_key(message);
+        Ok(self.get(RecordKind::PendingInbound, &key).await?.is_some()
+            || self.get(RecordKind::SettledInbound, &key).await?.is_some())
+    }
+
+    /// Nothing more is to be expected of a message.
+    pub(super) async fn settle(&self, message: &MessageKey) -> Result<()> {
+        self.put(RecordKind::SettledInbound, inbound_key(message), &[])
+            .await
     }
 
     async fn put(&self, kind: RecordKind, key: impl Into<Arc<str>>, value: &[u8]) -> Result<()> {
@@ -108,6 +129,10 @@ fn joined(parts: &[&str]) -> String {
         key.push_str(part);
     }
     key
+}
+
+fn inbound_key(message: &MessageKey) -> String {
+    joined(&[&message.chat, &message.sender, &message.id])
 }
 
 fn count(rows: u64) -> u32 {

@@ -1,17 +1,19 @@
 //! What the protocol remembers: who has which key, who is who, what was sent and what is not yet
 //! committed.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use wacore::store::{
-    error::Result,
+    error::{Result, StoreError},
     traits::{
         DeviceListRecord, LidPnMappingEntry, PendingInboundKey, PendingInboundRow, ProtocolStore,
         TcTokenEntry,
     },
 };
 
-use super::{DeviceBackend, count, decode, delete, encode, failed, joined, put};
+use super::{DeviceBackend, MessageKey, count, decode, delete, encode, failed, joined, put};
 use crate::storage::device::{LidMapping, RecordKind, TrustToken};
 
 #[async_trait]
@@ -254,10 +256,26 @@ impl ProtocolStore for DeviceBackend {
         sender: &str,
         id: &str,
     ) -> Result<Option<Vec<u8>>> {
-        let message = self
-            .get(RecordKind::PendingInbound, &joined(&[chat, sender, id]))
-            .await?;
-        Ok(message.map(Vec::from))
+        let key = joined(&[chat, sender, id]);
+        if let Some(message) = self.get(RecordKind::PendingInbound, &key).await? {
+            return Ok(Some(message.into()));
+        }
+        // The library asks when a message comes that counts as read. Without one kept it would
+        // acknowledge it, which is right only if the hook has had it.
+        let settled = self.get(RecordKind::SettledInbound, &key).await?.is_some();
+        if settled || !self.redelivery.serves() {
+            return Ok(None);
+        }
+        let message = MessageKey {
+            chat: chat.to_owned(),
+            sender: sender.to_owned(),
+            id: id.to_owned(),
+        };
+        self.redelivery.ask_later(self.clone(), message);
+        Err(StoreError::Validation(
+            "the message was read and never handed over; its sender is asked for it again"
+                .to_owned(),
+        ))
     }
 
     async fn delete_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> Result<()> {
@@ -269,6 +287,11 @@ impl ProtocolStore for DeviceBackend {
         let gone = self
             .rows
             .expire_records(RecordKind::PendingInbound, cutoff_timestamp)
+            .await
+            .map_err(failed)?;
+        // Nothing is delivered again after so long.
+        self.rows
+            .expire_records(RecordKind::SettledInbound, cutoff_timestamp)
             .await
             .map_err(failed)?;
         Ok(count(gone))
@@ -289,13 +312,15 @@ impl ProtocolStore for DeviceBackend {
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
+        // The library does this for what the hook has taken.
         let changes = keys
             .iter()
-            .map(|key| {
-                delete(
-                    RecordKind::PendingInbound,
-                    joined(&[key.chat, key.sender, key.id]),
-                )
+            .flat_map(|key| {
+                let key: Arc<str> = joined(&[key.chat, key.sender, key.id]).into();
+                [
+                    delete(RecordKind::PendingInbound, key.clone()),
+                    put(RecordKind::SettledInbound, key, Bytes::new()),
+                ]
             })
             .collect();
         self.change(changes).await

@@ -10,7 +10,7 @@ use wacore::store::{
 };
 
 use super::{DeviceBackend, failed, put};
-use crate::storage::device::RecordKind;
+use crate::{crash_points::CrashPoint, storage::device::RecordKind};
 
 /// Numbers as text that sorts like them.
 fn number_key(number: u32) -> String {
@@ -65,7 +65,9 @@ impl SignalStore for DeviceBackend {
         let changes = sessions
             .iter()
             .map(|(address, session)| put(RecordKind::Session, address.clone(), session.clone()));
-        self.change(changes.collect()).await
+        self.change(changes.collect()).await?;
+        CrashPoint::RatchetStored.pass();
+        Ok(())
     }
 
     async fn delete_session(&self, address: &str) -> Result<()> {
