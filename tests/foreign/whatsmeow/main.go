@@ -59,6 +59,8 @@ func run(ctx context.Context, address, root, folder string) error {
 	client.SetWebsocketHTTPClient(network)
 	client.SetMediaHTTPClient(network)
 	teller := &teller{encoder: json.NewEncoder(os.Stdout)}
+	// What whatsmeow is built on prints to stdout, and that is ours.
+	os.Stdout = os.Stderr
 	client.AddEventHandler(func(event any) { teller.handle(ctx, client, event) })
 	if err := client.Connect(); err != nil {
 		return err
