@@ -545,10 +545,13 @@ impl Session {
         self.shared.storage.device(number).clear().await?;
         self.outbox.abandon(LEFT_BEHIND).await?;
         if state != SessionState::Pairing {
+            let row = self.row();
+            // Who it was before is no longer true.
+            let cleared = |known: &str| (!known.is_empty()).then(String::new);
             let change = InstanceChange {
-                phone_number: Some(String::new()),
-                lid: Some(String::new()),
-                push_name: Some(String::new()),
+                phone_number: cleared(&row.phone_number),
+                lid: cleared(&row.lid),
+                push_name: cleared(&row.push_name),
                 ..self.state_change(SessionState::Pairing, "", &Details::default())
             };
             self.store_surely(change).await;
