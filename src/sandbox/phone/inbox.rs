@@ -115,6 +115,15 @@ impl Inbox {
         self.lock().seen.contains(&(sender, id.to_owned()))
     }
 
+    /// A message by its author and id.
+    pub fn find(&self, sender: Number, id: &str) -> Option<InboxMessage> {
+        let entries = self.lock();
+        let mut latest_first = entries.messages.iter().rev();
+        latest_first
+            .find(|message| message.sender.number == sender && message.id == id)
+            .cloned()
+    }
+
     /// Gives a message its place; readers see it after [`Inbox::publish`], once the batch is stored.
     pub fn stage(&self, mut message: InboxMessage, batch: &mut Batch) -> InboxMessage {
         let entries = self.lock();

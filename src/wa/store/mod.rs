@@ -67,12 +67,6 @@ impl DeviceBackend {
             || self.get(RecordKind::SettledInbound, &key).await?.is_some())
     }
 
-    /// Nothing more is to be expected of a message.
-    pub(super) async fn settle(&self, message: &MessageKey) -> Result<()> {
-        self.put(RecordKind::SettledInbound, inbound_key(message), &[])
-            .await
-    }
-
     async fn put(&self, kind: RecordKind, key: impl Into<Arc<str>>, value: &[u8]) -> Result<()> {
         self.change(vec![put(kind, key, Bytes::copy_from_slice(value))])
             .await

@@ -218,11 +218,11 @@ impl ProtocolStore for DeviceBackend {
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+        // The library puts it back after taking it. A crash in between would leave whoever asked for it
+        // without an answer for ever, so it stays until it expires.
         let payload = self
-            .rows
-            .take_record(RecordKind::SentMessage, &joined(&[chat_jid, message_id]))
-            .await
-            .map_err(failed)?;
+            .get(RecordKind::SentMessage, &joined(&[chat_jid, message_id]))
+            .await?;
         Ok(payload.map(Vec::from))
     }
 
