@@ -83,6 +83,7 @@ impl SandboxService for ControlService {
             push_name: request.push_name,
             lid_addressed: request.lid_addressed,
             dormant: request.dormant,
+            ..PhoneOptions::default()
         };
         let phone = self.sandbox.create_phone(options).await?;
         Ok(Response::new(pb::CreatePhoneResponse {

@@ -28,7 +28,7 @@ use super::{
     address::{DeviceAddress, Lid, Number},
     error::SandboxError,
     keys::{StoredKey, public_bytes, random, random_bytes},
-    model::{Account, Device},
+    model::{Account, Device, GroupAdds},
     network::{ConnectionId, Line, Network, Outgoing, Role},
     pairing::adv,
     store::{Batch, Records, base64_bytes},
@@ -91,6 +91,8 @@ pub struct PhoneOptions {
     pub lid_addressed: bool,
     /// It reads nothing and sends no delivery receipts, like a phone that is switched off.
     pub dormant: bool,
+    /// Who may add the account to groups.
+    pub group_adds: GroupAdds,
 }
 
 impl Network {
@@ -165,6 +167,7 @@ fn new_account(
         key_index_time: wire::now(),
         devices: [(0, phone)].into(),
         peers: Default::default(),
+        group_adds: options.group_adds,
     };
     account.key_index_list = adv::sign_key_indexes(&identity, &account)?;
     Ok((account, stored))
