@@ -356,9 +356,9 @@ impl State {
     pub(super) fn attach(&mut self, address: DeviceAddress, line: Line) -> ConnectionId {
         let connection = self.fresh_connection();
         if let Some(older) = self.links.remove(&address) {
-            older
-                .line
-                .send(Outgoing::Last(wire::stream_error(None, Some("replaced")).into()));
+            older.line.send(Outgoing::Last(
+                wire::stream_error(None, Some("replaced")).into(),
+            ));
         }
         let link = Link {
             connection,

@@ -107,7 +107,13 @@ impl Queue {
         }
     }
 
-    fn append(&mut self, device: DeviceAddress, node: Arc<Node>, stored: &Stored, batch: &mut Batch) {
+    fn append(
+        &mut self,
+        device: DeviceAddress,
+        node: Arc<Node>,
+        stored: &Stored,
+        batch: &mut Batch,
+    ) {
         let position = self.last + 1;
         batch.put(record(device, position), stored);
         let size = stored.stanza.len();
@@ -167,8 +173,7 @@ impl State {
         deliveries: Vec<Delivery>,
         batch: Batch,
     ) -> Result<(), WireError> {
-        let full =
-            |(address, _): &Delivery| self.queues.get(address).is_some_and(Queue::is_full);
+        let full = |(address, _): &Delivery| self.queues.get(address).is_some_and(Queue::is_full);
         if deliveries.iter().any(full) {
             return Err(WireError::UNAVAILABLE);
         }
@@ -431,7 +436,10 @@ impl State {
         let _ = self.commit(&batch);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each narrows down the same stanza")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each narrows down the same stanza"
+    )]
     fn dequeue(
         &mut self,
         device: DeviceAddress,
@@ -445,8 +453,7 @@ impl State {
         // In a group two people may choose the same id.
         let in_group = GroupId::of(sender).is_some();
         let sender = if in_group { participant } else { Some(sender) };
-        let sender =
-            sender.and_then(|jid| self.account_of(jid).map(|(account, _)| account.number));
+        let sender = sender.and_then(|jid| self.account_of(jid).map(|(account, _)| account.number));
         let Some(queue) = self.queues.get(&device) else {
             return;
         };

@@ -23,7 +23,7 @@ use super::{
     wire::{self, WireError},
 };
 
-pub use stanza::{MEMBER_ADD, MEMBER_LINK, News, View, approval, ephemeral, mode_node};
+pub use stanza::{MEMBER_ADD, MEMBER_LINK, News, View, approval, ephemeral, mode, mode_node};
 
 /// The most members a group has.
 pub const MAX_MEMBERS: usize = 1024;
@@ -484,11 +484,19 @@ mod tests {
         let (mut group, owner, other) = group();
         assert_eq!(group.check_speaker(other), Err(WireError::FORBIDDEN));
         group.admit(other);
-        for check in [Group::check_speaker, Group::check_editor, Group::check_adder] {
+        for check in [
+            Group::check_speaker,
+            Group::check_editor,
+            Group::check_adder,
+        ] {
             assert_eq!(check(&group, other), Ok(()));
         }
         (group.announce, group.locked, group.members_add) = (true, true, false);
-        for check in [Group::check_speaker, Group::check_editor, Group::check_adder] {
+        for check in [
+            Group::check_speaker,
+            Group::check_editor,
+            Group::check_adder,
+        ] {
             assert!(check(&group, other).is_err());
             assert_eq!(check(&group, owner), Ok(()));
         }

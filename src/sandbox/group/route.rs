@@ -39,7 +39,8 @@ impl State {
     ) -> Result<GroupFanOut, WireError> {
         let group = self.groups.get(&id).ok_or(WireError::NOT_FOUND)?;
         group.check_speaker(from.number)?;
-        if node.attrs.get("addressing_mode").is_some() && !wire::is(node, "addressing_mode", mode(group))
+        if node.attrs.get("addressing_mode").is_some()
+            && !wire::is(node, "addressing_mode", mode(group))
         {
             return Err(WireError::STALE_ADDRESSING);
         }
@@ -156,9 +157,11 @@ impl State {
         node: &Node,
     ) -> Vec<Delivery> {
         let author = wire::jid(node, "participant");
-        let (Some(group), Some(reader), Some(author)) =
-            (self.groups.get(&id), self.accounts.get(&from.number), author)
-        else {
+        let (Some(group), Some(reader), Some(author)) = (
+            self.groups.get(&id),
+            self.accounts.get(&from.number),
+            author,
+        ) else {
             return Vec::new();
         };
         let Some((account, _)) = self.account_of(&author) else {

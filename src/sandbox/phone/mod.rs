@@ -3,11 +3,15 @@
 //! It is on the network like any other device: by a link, through the same routing, queue and faults. What it
 //! needs before a message (who has which devices, their bundles) it asks the network directly.
 
+mod ask;
 mod forge;
+mod group_send;
+pub mod groups;
 pub mod inbox;
 mod peer;
 mod receive;
 pub mod send;
+mod sender_keys;
 mod signal;
 
 use std::{
@@ -34,7 +38,9 @@ use super::{
     store::{Batch, Records, base64_bytes},
     wire,
 };
+use ask::Replies;
 use inbox::Inbox;
+use sender_keys::SenderKeys;
 use signal::SignalState;
 
 /// One-time prekeys per upload.
@@ -71,11 +77,13 @@ pub struct Phone {
     stored: StoredPhone,
     network: Weak<Network>,
     mind: Mutex<Mind>,
+    replies: Replies,
 }
 
 /// What changes as a phone talks.
 struct Mind {
     signal: SignalState,
+    sender_keys: SenderKeys,
     outbox: VecDeque<(String, Bytes)>,
     next_prekey: u32,
 }
@@ -207,9 +215,11 @@ impl Phone {
             network: Arc::downgrade(network),
             mind: Mutex::new(Mind {
                 signal: SignalState::load(number, &identity, stored.registration, signed, records)?,
+                sender_keys: SenderKeys::load(number, records)?,
                 outbox: VecDeque::new(),
                 next_prekey,
             }),
+            replies: Replies::default(),
             identity,
             stored,
         })

@@ -12,6 +12,7 @@ use super::{Mind, OUTBOX, Phone, since_epoch};
 use crate::sandbox::{
     address::{DeviceAddress, Number},
     error::SandboxError,
+    group::GroupId,
     iq::encrypt::Bundle,
     keys::random_bytes,
     model::DeviceKeys,
@@ -43,9 +44,7 @@ pub(super) struct Route {
 impl Phone {
     /// Sends a text to every device of a user and to the account's own companions.
     pub async fn send_text(&self, to: Number, text: &str) -> Result<SentText, SandboxError> {
-        if text.is_empty() || text.len() > MAX_TEXT {
-            return Err(SandboxError::invalid("text", "must have 1 to 65536 bytes"));
-        }
+        check_text(text)?;
         let message = Message {
             conversation: Some(text.to_owned()),
             ..Default::default()
@@ -98,6 +97,7 @@ impl Phone {
                 sequence: 0,
                 id: id.clone(),
                 chat: to,
+                group: None,
                 sender: self.address(),
                 by_lid: route.chat.is_lid(),
                 push_name: route.push_name,
@@ -198,8 +198,13 @@ impl Phone {
         let count: u32 = wire::number(receipt.get_optional_child("retry")?, "count").unwrap_or(1);
         let mut mind = self.mind.lock().await;
         let (_, encoded) = mind.outbox.iter().find(|(sent, _)| *sent == id)?;
-        let message = Message::decode_from_slice(encoded).ok()?;
+        let mut message = Message::decode_from_slice(encoded).ok()?;
         let mut batch = Batch::default();
+        let group = GroupId::of(&to);
+        if let Some(group) = group {
+            self.enclose_key(&mut mind, group, device, &mut message, &mut batch)
+                .await?;
+        }
         mind.signal.end_session(device, &mut batch);
         if let Some(bundle) = enclosed_bundle(receipt) {
             mind.signal.start_session(device, &bundle).await.ok()?;
@@ -213,8 +218,11 @@ impl Phone {
             .attr("to", to)
             .attr("id", id)
             .attr("type", "text")
-            .children([enc])
-            .build();
+            .children([enc]);
+        let stanza = match wire::jid(receipt, "participant").filter(|_| group.is_some()) {
+            Some(device) => stanza.attr("participant", device).build(),
+            None => stanza.build(),
+        };
         network.receive(connection, self.role(), stanza);
         Some(())
     }
@@ -247,6 +255,14 @@ fn enclosed_bundle(receipt: &Node) -> Option<Bundle> {
         one_time,
         device_identity: Vec::new(),
     })
+}
+
+/// Refuses what is no text to send.
+pub fn check_text(text: &str) -> Result<(), SandboxError> {
+    if text.is_empty() || text.len() > MAX_TEXT {
+        return Err(SandboxError::invalid("text", "must have 1 to 65536 bytes"));
+    }
+    Ok(())
 }
 
 /// An id as phones make them.

@@ -5,9 +5,7 @@ use wacore_binary::{Node, builder::NodeBuilder};
 use super::{Answer, content};
 use crate::sandbox::{
     address::Number,
-    group::{
-        self, Description, Group, MAX_DESCRIPTION, MAX_SUBJECT, MEMBER_ADD, News, Subject,
-    },
+    group::{self, Description, Group, MAX_DESCRIPTION, MAX_SUBJECT, MEMBER_ADD, News, Subject},
     keys::random_bytes,
     network::State,
     wire::{self, WireError},

@@ -124,7 +124,9 @@ pub(super) fn revoke(state: &mut State, actor: Number, mut group: Group, asked: 
     group.check_admin(actor)?;
     let mut results = Vec::new();
     for named in named(state, asked) {
-        let ticket = named.number.and_then(|number| group.tickets.remove(&number));
+        let ticket = named
+            .number
+            .and_then(|number| group.tickets.remove(&number));
         let refusal = ticket.is_none().then_some(WireError::NOT_FOUND);
         results.push(outcome(state, &group, &named, refusal).build());
     }
