@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod crash_points;
 pub mod domain;
+pub mod egress;
 pub mod events;
 pub mod grpc;
 pub mod lifecycle;

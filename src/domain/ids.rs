@@ -65,6 +65,23 @@ impl fmt::Display for ContactId {
     }
 }
 
+/// A media's id: the handle by which its bytes are sent, read and linked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MediaId(pub Uuid);
+
+impl MediaId {
+    /// A new one. Random: a link that holds it gives nothing away about others.
+    pub fn generate() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for MediaId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
 /// An instance's unique name: 1–63 of a–z, 0–9, `-`, `_`, starting with a letter or digit, and not
 /// looking like an id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod event_type;
 pub mod ids;
 pub mod limits;
+pub mod media;
 pub mod permission;
 pub mod recipient;
 pub mod session;

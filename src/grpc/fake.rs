@@ -14,7 +14,8 @@ use crate::{
     domain::{
         cursor::{LogEpoch, Position},
         event_type::{EventType, Retention},
-        ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber},
+        ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber, MediaId},
+        media::MediaState,
         permission::Permission,
         session::SessionState,
     },
@@ -24,6 +25,7 @@ use crate::{
         RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError, StoredEvent,
         contact::{ContactKey, ContactMerge, ContactRow, Sighting},
         device,
+        media::{MediaKeep, MediaRow},
     },
 };
 
@@ -367,6 +369,34 @@ impl Storage for Fake {
 
     async fn forget_requests(&self, _: SystemTime) -> Result<u64> {
         Ok(0)
+    }
+
+    async fn create_media(&self, _: MediaRow) -> Result<bool> {
+        not_faked()
+    }
+
+    async fn replace_media(&self, _: MediaRow, _: MediaState, _: Vec<NewEvent>) -> Result<bool> {
+        not_faked()
+    }
+
+    async fn lookup_media(&self, _: InstanceNumber, _: MediaId) -> Result<Option<MediaRow>> {
+        not_faked()
+    }
+
+    async fn keep_media(&self, _: InstanceNumber, _: MediaId, _: MediaKeep) -> Result<bool> {
+        not_faked()
+    }
+
+    async fn list_due_media(&self, _: SystemTime, _: usize) -> Result<Vec<MediaRow>> {
+        Ok(Vec::new())
+    }
+
+    async fn list_expired_media(&self, _: SystemTime, _: usize) -> Result<Vec<MediaRow>> {
+        Ok(Vec::new())
+    }
+
+    async fn remove_media(&self, _: InstanceNumber, _: MediaId) -> Result<()> {
+        not_faked()
     }
 
     async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {

@@ -8,6 +8,7 @@
 
 pub mod contact;
 pub mod device;
+pub mod media;
 pub mod sqlite;
 
 use std::{sync::Arc, time::SystemTime};
@@ -16,11 +17,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use self::contact::{ContactKey, ContactMerge, ContactRow, Sighting};
+use self::{
+    contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+    media::{MediaKeep, MediaRow},
+};
 use crate::domain::{
     cursor::{LogEpoch, Position},
     event_type::EventType,
-    ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber},
+    ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber, MediaId},
+    media::MediaState,
     permission::Permission,
     session::SessionState,
 };
@@ -479,6 +484,35 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<Option<AcceptOutcome>>;
     /// Forgets requests from before this time.
     async fn forget_requests(&self, before: SystemTime) -> Result<u64>;
+
+    // Media.
+
+    /// Stores a new one. False where its instance was deleted.
+    async fn create_media(&self, media: MediaRow) -> Result<bool>;
+    /// Replaces one that is still in this state, with the events of the change. False where it is
+    /// in another, or there is none.
+    async fn replace_media(
+        &self,
+        media: MediaRow,
+        from: MediaState,
+        events: Vec<NewEvent>,
+    ) -> Result<bool>;
+    /// Finds one.
+    async fn lookup_media(&self, instance: InstanceNumber, id: MediaId)
+    -> Result<Option<MediaRow>>;
+    /// Says that a message has it, and until when it is kept. False where there is none.
+    async fn keep_media(
+        &self,
+        instance: InstanceNumber,
+        id: MediaId,
+        keep: MediaKeep,
+    ) -> Result<bool>;
+    /// Those that are to be fetched or asked for now, the longest due first.
+    async fn list_due_media(&self, now: SystemTime, limit: usize) -> Result<Vec<MediaRow>>;
+    /// Those whose time is over, the oldest first.
+    async fn list_expired_media(&self, now: SystemTime, limit: usize) -> Result<Vec<MediaRow>>;
+    /// Forgets one.
+    async fn remove_media(&self, instance: InstanceNumber, id: MediaId) -> Result<()>;
 
     // API keys.
 

@@ -35,12 +35,14 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 5] = [
+const PURGES: [&str; 6] = [
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",
     "DELETE FROM message WHERE instance = ?",
     "DELETE FROM request WHERE instance = ?",
+    // The rows stay until the bytes, which lie elsewhere, are removed.
+    "UPDATE media SET state = 0, message_id = '', attempt_time = NULL, expire_time = 0 WHERE instance = ?",
 ];
 
 /// All that its device has.

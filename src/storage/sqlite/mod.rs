@@ -11,6 +11,7 @@ mod device;
 mod error;
 mod instances;
 mod log;
+mod media;
 mod merging;
 mod messages;
 mod requests;
@@ -43,11 +44,13 @@ use super::{
     RetentionPolicy, RevokeOutcome, Storage, StoredEvent,
     contact::{ContactKey, ContactMerge, ContactRow, Sighting},
     device::DeviceStorage,
+    media::{MediaKeep, MediaRow},
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},
     event_type::{EventType, Retention},
-    ids::{ApiKeyId, ContactId, EventId, InstanceNumber},
+    ids::{ApiKeyId, ContactId, EventId, InstanceNumber, MediaId},
+    media::MediaState,
 };
 
 /// How to open a database.
@@ -397,6 +400,62 @@ impl Storage for SqliteStorage {
             }
             forgotten += bite;
         }
+    }
+
+    async fn create_media(&self, media: MediaRow) -> Result<bool> {
+        self.writer
+            .steps(media, |media, unit| Box::pin(media::create(media, unit)))
+            .await
+    }
+
+    async fn replace_media(
+        &self,
+        media: MediaRow,
+        from: MediaState,
+        events: Vec<NewEvent>,
+    ) -> Result<bool> {
+        self.writer
+            .steps((media, from, events), |work, unit| {
+                Box::pin(media::replace(work, unit))
+            })
+            .await
+    }
+
+    async fn lookup_media(
+        &self,
+        instance: InstanceNumber,
+        id: MediaId,
+    ) -> Result<Option<MediaRow>> {
+        media::lookup(&self.readers, instance, id).await
+    }
+
+    async fn keep_media(
+        &self,
+        instance: InstanceNumber,
+        id: MediaId,
+        keep: MediaKeep,
+    ) -> Result<bool> {
+        self.writer
+            .steps((instance, id, keep), |work, unit| {
+                Box::pin(media::keep(work, unit))
+            })
+            .await
+    }
+
+    async fn list_due_media(&self, now: SystemTime, limit: usize) -> Result<Vec<MediaRow>> {
+        media::list_due(&self.readers, now, limit).await
+    }
+
+    async fn list_expired_media(&self, now: SystemTime, limit: usize) -> Result<Vec<MediaRow>> {
+        media::list_expired(&self.readers, now, limit).await
+    }
+
+    async fn remove_media(&self, instance: InstanceNumber, id: MediaId) -> Result<()> {
+        self.writer
+            .steps((instance, id), |work, unit| {
+                Box::pin(media::remove(work, unit))
+            })
+            .await
     }
 
     async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {

@@ -4,6 +4,7 @@ mod contacts;
 mod devices;
 mod instances;
 mod log;
+mod media;
 mod messages;
 mod writer;
 
