@@ -23,16 +23,19 @@ use crate::{
     auth::Keys,
     config::{self, Config},
     domain::permission::Permission,
+    egress::{Egress, Guard},
     events::{Log, Retention},
     grpc::{
         ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
         contacts::Contacts,
         ending::Ending,
         instances::{self, Instances},
+        media::MediaFiles,
         messages::Messages,
         server::{self, Parts, ServerConfig, Services},
     },
     lifecycle::Shutdown,
+    media::{self, Bucket, Media, MediaConfig, Place, SizeLimits, links::Links},
     private_files,
     proto::sandbox_v1::sandbox_service_server::SandboxServiceServer,
     sandbox::{Sandbox, SandboxConfig},
@@ -42,6 +45,12 @@ use crate::{
 
 /// The database's file within the data folder.
 const DATABASE: &str = "wagate.db";
+
+/// The folder of media within the data folder, unless another is set.
+const MEDIA: &str = "media";
+
+/// The file within the data folder that keeps the key of links to media.
+const LINK_KEY_FILE: &str = "media-link-key";
 
 /// The file within the data folder that keeps a sandbox's key.
 const KEY_FILE: &str = "api-key";
@@ -75,6 +84,8 @@ type Served = Result<anyhow::Result<()>, JoinError>;
 pub struct Gateway {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where links to media are served, if they are.
+    pub link_address: Option<SocketAddr>,
     /// The secret of the first API key, if this start created it. Nobody can tell it again.
     pub first_key: Option<String>,
     storage: Arc<dyn Storage>,
@@ -83,6 +94,8 @@ pub struct Gateway {
     shutdown: Shutdown,
     server: JoinHandle<anyhow::Result<()>>,
     retention: JoinHandle<()>,
+    sweep: JoinHandle<()>,
+    link_server: Option<JoinHandle<io::Result<()>>>,
     /// How long all of them may take to end.
     patience: Duration,
 }
@@ -112,6 +125,13 @@ impl Gateway {
             .with_context(|| format!("can't listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
 
+        let egress = Egress::new(Guard::new(config.egress.allowed()?));
+        let media = Media::open(storage.clone(), egress, media_config(config))?;
+        let links = match config.media.link_address()? {
+            Some(listen) => Some(open_links(config, listen).await?),
+            None => None,
+        };
+
         let networks = NetworksConfig {
             sandbox: peer,
             default_network: match config.sessions.default_network {
@@ -130,6 +150,16 @@ impl Gateway {
             }
         };
         let retention = tokio::spawn(log.clone().keep_small(shutdown.clone()));
+        let sweep = tokio::spawn(media.clone().keep_small(shutdown.clone()));
+        let link_address = links.as_ref().map(|(_, _, address)| *address);
+        let (link_server, links) = match links {
+            Some((links, listener, _)) => {
+                let (media, shutdown) = (media.clone(), shutdown.clone());
+                let serving = media::serve_links(listener, media, links.clone(), shutdown);
+                (Some(tokio::spawn(serving)), Some(links))
+            }
+            None => (None, None),
+        };
         let mut services = Services::new();
         services
             .add(Ending::when_revoked(
@@ -138,6 +168,7 @@ impl Gateway {
                 keys.clone(),
             ))
             .add(Contacts::server(storage.clone()))
+            .add(MediaFiles::server(storage.clone(), media, links))
             .add(Messages::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             let control = SandboxServiceServer::new(sandbox.service())
@@ -159,6 +190,7 @@ impl Gateway {
         let server = tokio::spawn(server::serve(parts, listener, shutdown.clone()));
         Ok(Self {
             address,
+            link_address,
             first_key: first.map(|secret| secret.reveal()),
             storage,
             keys,
@@ -166,6 +198,8 @@ impl Gateway {
             shutdown,
             server,
             retention,
+            sweep,
+            link_server,
             patience: config.sessions.shutdown_timeout + LAST_WORDS,
         })
     }
@@ -206,6 +240,10 @@ impl Gateway {
             None => self.server.await,
         };
         self.retention.await.ok();
+        self.sweep.await.ok();
+        if let Some(link_server) = self.link_server {
+            link_server.await.ok();
+        }
         self.storage.close().await;
         ended.context("the server's task failed")?
     }
@@ -304,6 +342,57 @@ fn external_sandbox(config: &Config) -> anyhow::Result<Option<SandboxPeer>> {
         url: peer.url,
         static_key: peer.static_key,
     }))
+}
+
+fn media_config(config: &Config) -> MediaConfig {
+    let set = &config.media;
+    let place = match set.store {
+        config::MediaStore::Folder if set.folder.as_os_str().is_empty() => {
+            Place::Folder(config.storage.data_dir.join(MEDIA))
+        }
+        config::MediaStore::Folder => Place::Folder(set.folder.clone()),
+        config::MediaStore::S3 => Place::Bucket(Bucket {
+            name: set.s3_bucket.clone(),
+            endpoint: set.s3_endpoint.clone(),
+            region: set.s3_region.clone(),
+            access_key: set.s3_access_key.clone(),
+            secret_key: set.s3_secret_key.reveal().to_owned(),
+        }),
+    };
+    MediaConfig {
+        place,
+        limits: SizeLimits {
+            image: set.image_limit,
+            video: set.video_limit,
+            audio: set.audio_limit,
+            document: set.document_limit,
+            sticker: set.sticker_limit,
+        },
+        upload_age: set.upload_age,
+        retention_age: set.retention_age,
+        transfers: set.transfers,
+        url_timeout: set.url_timeout,
+        stall_timeout: set.stall_timeout,
+    }
+}
+
+/// Binds the listener of links and opens their key.
+async fn open_links(
+    config: &Config,
+    listen: SocketAddr,
+) -> anyhow::Result<(Arc<Links>, TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("can't listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    let base = match config.media.link_base.is_empty() {
+        true => format!("http://{address}"),
+        false => config.media.link_base.clone(),
+    };
+    let key_file = config.storage.data_dir.join(LINK_KEY_FILE);
+    let links = Links::open(&key_file, &base, config.media.link_age)
+        .with_context(|| format!("can't use {}", key_file.display()))?;
+    Ok((Arc::new(links), listener, address))
 }
 
 fn server_config(config: &Config) -> ServerConfig {

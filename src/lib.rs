@@ -10,6 +10,7 @@ pub mod egress;
 pub mod events;
 pub mod grpc;
 pub mod lifecycle;
+pub mod media;
 mod private_files;
 pub mod proto;
 pub mod sandbox;

@@ -4,6 +4,7 @@
 //! Owns reading and checking, all of it before a port is bound. Never is read after start-up, and
 //! `std::env` is named nowhere else.
 
+mod media;
 mod quantity;
 mod sections;
 mod server;
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, env, path::PathBuf};
 use ::config::{Environment, File, FileFormat};
 use serde::Deserialize;
 
+pub use media::{Egress, Media, MediaStore, Secret};
 pub use sections::{Events, ExternalSandbox, Log, LogFormat, Network, Sandbox, Sessions, Storage};
 pub use server::{Server, TlsPair};
 
@@ -36,6 +38,10 @@ pub struct Config {
     pub server: Server,
     /// Where things are kept.
     pub storage: Storage,
+    /// Files in and out.
+    pub media: Media,
+    /// URLs that callers give.
+    pub egress: Egress,
     /// The event log and its readers.
     pub events: Events,
     /// The instances' connections.
@@ -168,6 +174,8 @@ impl Config {
     fn validate(&self, role: Role) -> Result<(), ConfigError> {
         self.server.validate()?;
         self.storage.validate()?;
+        self.media.validate(self.server.allow_plaintext_remote)?;
+        self.egress.validate()?;
         self.events.validate()?;
         self.sessions.validate()?;
         self.sandbox.validate()?;

@@ -17,6 +17,10 @@ pub enum Permission {
     MessagesRead,
     /// `messages:write`
     MessagesWrite,
+    /// `media:read`
+    MediaRead,
+    /// `media:write`
+    MediaWrite,
     /// `contacts:read`
     ContactsRead,
     /// `events:read`
@@ -29,13 +33,15 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 10] = [
+    pub const EVERY: [Self; 12] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
         Self::InstancesPair,
         Self::MessagesRead,
         Self::MessagesWrite,
+        Self::MediaRead,
+        Self::MediaWrite,
         Self::ContactsRead,
         Self::EventsRead,
         Self::KeysWrite,
@@ -51,6 +57,8 @@ impl Permission {
             Self::InstancesPair => "instances:pair",
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",
+            Self::MediaRead => "media:read",
+            Self::MediaWrite => "media:write",
             Self::ContactsRead => "contacts:read",
             Self::EventsRead => "events:read",
             Self::KeysWrite => "keys:write",

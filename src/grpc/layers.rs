@@ -33,6 +33,11 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Calls under these paths may stay open for ever and carry nothing that a drain must wait for.
 const UNCOUNTED: [&str; 2] = [HEALTH, "/grpc.reflection."];
 
+/// Calls whose answer comes after a long request, …
+const LONG_REQUESTS: [&str; 1] = ["/wagate.v1.MediaService/UploadMedia"];
+/// … and how long they may take. That something arrives all the while is seen to by their service.
+const LONG_REQUEST: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// How many calls are in flight.
 #[derive(Clone, Default)]
 pub(super) struct InFlight(Arc<watch::Sender<usize>>);
@@ -153,6 +158,10 @@ pub(super) async fn keep_deadline(
     if let Some(deadline) = requested.and_then(|requested| now.checked_add(requested)) {
         request.extensions_mut().insert(Deadline(deadline));
     }
+    let most = match LONG_REQUESTS.contains(&request.uri().path()) {
+        true => LONG_REQUEST,
+        false => most,
+    };
     let limit = requested.map_or(most, |requested| requested.min(most));
     match tokio::time::timeout_at(now + limit, next.run(request)).await {
         Ok(response) => response,

@@ -15,6 +15,7 @@ mod filter;
 mod incoming;
 pub mod instances;
 mod layers;
+pub mod media;
 pub mod messages;
 pub mod page;
 mod qr;

@@ -8,10 +8,12 @@ use tonic::{Request, Response, Status};
 
 use super::{
     ActiveRule, DeviceAddress, Direction, FaultAction, FaultMatch, FaultRule, InboxMessage,
-    LoginFailure, Number, PhoneInfo, PhoneOptions, Sandbox, SandboxError, WireEntry,
+    LoginFailure, MediaFault, MediaFaultAction, Number, PhoneInfo, PhoneOptions, Sandbox,
+    SandboxError, WireEntry,
 };
 use crate::proto::sandbox_v1::{
-    self as pb, fault_rule::Action, sandbox_service_server::SandboxService,
+    self as pb, add_media_fault_request::Action as MediaAction, fault_rule::Action,
+    sandbox_service_server::SandboxService,
 };
 
 const MAX_PUSH_NAME: usize = 100;
@@ -247,6 +249,42 @@ impl SandboxService for ControlService {
         Ok(Response::new(pb::ClearFaultRulesResponse {
             cleared: saturating(cleared),
         }))
+    }
+
+    async fn add_media_fault(
+        &self,
+        request: Request<pb::AddMediaFaultRequest>,
+    ) -> Answer<pb::AddMediaFaultResponse> {
+        let request = request.into_inner();
+        let action = match request.action {
+            Some(MediaAction::Status(status)) => MediaFaultAction::Status(code("status", status)?),
+            Some(MediaAction::BytesPerSecond(rate)) => MediaFaultAction::Slow(rate),
+            Some(MediaAction::BreakAfterBytes(bytes)) => MediaFaultAction::BreakAfter(bytes),
+            None => return Err(SandboxError::invalid("action", "is missing").into()),
+        };
+        self.sandbox.add_media_fault(MediaFault {
+            uploads: request.uploads,
+            downloads: request.downloads,
+            action,
+            count: (request.count > 0).then_some(request.count),
+        })?;
+        Ok(Response::new(pb::AddMediaFaultResponse {}))
+    }
+
+    async fn clear_media_faults(
+        &self,
+        _: Request<pb::ClearMediaFaultsRequest>,
+    ) -> Answer<pb::ClearMediaFaultsResponse> {
+        self.sandbox.clear_media_faults();
+        Ok(Response::new(pb::ClearMediaFaultsResponse {}))
+    }
+
+    async fn expire_media(
+        &self,
+        _: Request<pb::ExpireMediaRequest>,
+    ) -> Answer<pb::ExpireMediaResponse> {
+        self.sandbox.expire_media()?;
+        Ok(Response::new(pb::ExpireMediaResponse {}))
     }
 
     async fn get_wire_log(

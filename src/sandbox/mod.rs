@@ -14,6 +14,7 @@ mod groups;
 mod hostile;
 mod iq;
 mod keys;
+mod media;
 mod model;
 mod net;
 mod network;
@@ -28,7 +29,12 @@ mod wire_log;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -39,6 +45,7 @@ pub use error::SandboxError;
 pub use faults::{ActiveRule, Direction, FaultAction, FaultMatch, FaultRule};
 pub use group::{Group, GroupId, InvalidGroupId, Member, Rank};
 pub use groups::GroupText;
+pub use media::{MediaFault, MediaFaultAction};
 pub use model::GroupAdds;
 pub use phone::groups::{GroupSetting, Invitation, Joined, MemberChange, MemberOutcome, NewGroup};
 pub use phone::{PhoneOptions, inbox::InboxMessage, send::SentText};
@@ -47,6 +54,8 @@ pub use wacore_binary::{Jid, Node, builder::NodeBuilder};
 pub use wire::LoginFailure;
 pub use wire_log::WireEntry;
 
+use media::MediaHost;
+use net::incoming::Incoming;
 use network::Network;
 use store::Store;
 
@@ -73,14 +82,18 @@ impl Sandbox {
     /// Restores what the data folder holds, opens the listener, switches the phones on.
     pub async fn start(config: SandboxConfig) -> Result<Self, SandboxError> {
         let (store, records) = Store::open(config.data_dir.as_deref())?;
-        let network = Network::restore(store, &records)?;
+        let media = MediaHost::open(config.data_dir.as_deref())?;
+        let network = Network::restore(store, media, &records)?;
         drop(records);
+        let tls = net::incoming::tls(config.data_dir.as_deref())?;
         let listen = |source| SandboxError::Listen {
             address: config.listen,
             source,
         };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        network.media.found_at(reachable(address).to_string());
+        let listener = Incoming::new(listener, tls).map_err(listen)?;
         let phones: Vec<_> = network.lock().phones.values().cloned().collect();
         for phone in phones {
             phone.switch_on().await;
@@ -240,6 +253,21 @@ impl Sandbox {
         self.network.lock().wire_log.read(device, after)
     }
 
+    /// Adds a fault of the media host.
+    pub fn add_media_fault(&self, fault: MediaFault) -> Result<(), SandboxError> {
+        self.network.media.add_fault(fault)
+    }
+
+    /// Removes all faults of the media host.
+    pub fn clear_media_faults(&self) {
+        self.network.media.clear_faults();
+    }
+
+    /// Lets the media host forget every file, as WhatsApp's does after some weeks.
+    pub fn expire_media(&self) -> Result<(), SandboxError> {
+        Ok(self.network.media.expire()?)
+    }
+
     /// The gRPC service that drives this network.
     pub fn service(&self) -> ControlService {
         ControlService::new(self.clone())
@@ -259,4 +287,15 @@ impl Sandbox {
             tracing::warn!(%error, "the sandbox's data folder stays locked");
         }
     }
+}
+
+/// An address that leads to a listener on this one.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }

@@ -23,6 +23,7 @@ use super::{
     group::{Group, GroupId},
     iq,
     keys::NetworkKeys,
+    media::MediaHost,
     model::{Account, PreKeyPool},
     pairing::Pairing,
     phone::Phone,
@@ -118,6 +119,7 @@ pub struct State {
     pub(super) faults: Faults,
     pub(super) wire_log: WireLog,
     pub(super) store: Arc<Store>,
+    pub(super) media: Arc<MediaHost>,
     pub(super) tasks: TaskTracker,
     pub(super) network: Weak<Network>,
     login_failures: Vec<PlannedFailure>,
@@ -137,11 +139,17 @@ pub struct Network {
     pub tasks: TaskTracker,
     /// Durable state, also of the phones.
     pub store: Arc<Store>,
+    /// Files of the devices.
+    pub media: Arc<MediaHost>,
 }
 
 impl Network {
     /// Restores a network from what is stored.
-    pub fn restore(store: Store, records: &Records) -> Result<Arc<Self>, SandboxError> {
+    pub fn restore(
+        store: Store,
+        media: MediaHost,
+        records: &Records,
+    ) -> Result<Arc<Self>, SandboxError> {
         let mut batch = Batch::default();
         let keys = NetworkKeys::load(records, &mut batch)?;
         store.commit(&batch)?;
@@ -159,7 +167,7 @@ impl Network {
             .values()
             .flat_map(|group| group.codes().map(|code| (code.to_owned(), group.id)))
             .collect();
-        let store = Arc::new(store);
+        let (store, media) = (Arc::new(store), Arc::new(media));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let network = Arc::new_cyclic(|network| Self {
             state: Mutex::new(State {
@@ -175,6 +183,7 @@ impl Network {
                 faults: Faults::default(),
                 wire_log: WireLog::default(),
                 store: store.clone(),
+                media: media.clone(),
                 tasks: tasks.clone(),
                 network: network.clone(),
                 login_failures: Vec::new(),
@@ -187,6 +196,7 @@ impl Network {
             stop,
             tasks,
             store,
+            media,
         });
         let numbers: Vec<Number> = network.lock().accounts.keys().copied().collect();
         for number in numbers {

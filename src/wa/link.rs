@@ -122,6 +122,7 @@ impl Link {
         }
         // Before the client runs: within it, its own time-out for a dial would count the wait.
         sleep(plan.first_delay).await;
+        let http = networks.http(&endpoint);
         let dialer = Arc::new(Dialer::new(
             endpoint,
             networks.handshakes(),
@@ -137,7 +138,7 @@ impl Link {
             .with_runtime(Watched(watch.clone()))
             .with_backend(plan.backend)
             .with_transport_factory(SharedDialer(dialer.clone()))
-            .with_http_client(networks.http())
+            .with_http_client(http)
             .with_version(version)
             .with_cache_config(small_caches())
             .with_inbound_durability_hook(plan.hook)

@@ -9,6 +9,7 @@ mod contacts;
 mod convert;
 mod error;
 mod hook;
+mod http;
 mod link;
 mod networks;
 mod outbound;

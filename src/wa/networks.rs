@@ -15,7 +15,7 @@ use whatsapp_rust::{
     transport::{TokioWebSocketTransportFactory, TransportFactory, default_tls_connector},
 };
 
-use super::error::WaError;
+use super::{error::WaError, http::Http};
 use crate::storage::Network;
 
 /// A protocol version of WhatsApp Web.
@@ -93,8 +93,12 @@ impl Networks {
         }
     }
 
-    pub(super) fn http(&self) -> UreqHttpClient {
-        self.http.clone()
+    /// The HTTP client of instances of this network.
+    pub(super) fn http(&self, endpoint: &Endpoint) -> Http {
+        match endpoint {
+            Endpoint::WhatsApp(_) => Http::whatsapp(self.http.clone()),
+            Endpoint::Sandbox(peer) => Http::sandbox(self.http.clone(), &peer.url),
+        }
     }
 
     pub(super) fn handshakes(&self) -> Arc<Semaphore> {
@@ -113,7 +117,7 @@ impl Networks {
         {
             return Ok(version);
         }
-        let http: Arc<dyn HttpClient> = Arc::new(self.http());
+        let http: Arc<dyn HttpClient> = Arc::new(self.http.clone());
         let version = whatsapp_rust::version::fetch_latest_app_version(&http)
             .await
             .context("WhatsApp's current protocol version can't be fetched")?;

@@ -14,5 +14,6 @@ mod guards;
 mod hostile;
 mod hostile_callers;
 mod leaving;
+mod media;
 mod pairing;
 mod subscribe;

@@ -1,5 +1,5 @@
-//! The listener: WhatsApp's WebSocket at any path that ends in `/ws/chat`, and the route by which tests of other
-//! projects let a phone scan a QR code.
+//! The listener: WhatsApp's WebSocket at any path that ends in `/ws/chat`, the media host, and the route by which
+//! tests of other projects let a phone scan a QR code.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::sync::Semaphore;
 
-use super::{connection, frames::MAX_MESSAGE};
-use crate::sandbox::{error::SandboxError, network::Network};
+use super::{connection, frames::MAX_MESSAGE, incoming::Incoming};
+use crate::sandbox::{error::SandboxError, media, network::Network};
 
 const SCAN_ROUTE: &str = "/admin/mock-phone/scan-qr";
 const SOCKET_PATH: &str = "/ws/chat";
@@ -27,8 +27,9 @@ struct Listener {
 }
 
 /// Serves until the network stops.
-pub async fn serve(listener: TcpListener, network: Arc<Network>) -> std::io::Result<()> {
+pub async fn serve(listener: Incoming, network: Arc<Network>) -> std::io::Result<()> {
     let stop = network.stop.clone();
+    let media = media::routes(network.media.clone());
     let state = Listener {
         network,
         free: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -37,7 +38,8 @@ pub async fn serve(listener: TcpListener, network: Arc<Network>) -> std::io::Res
         .route(SCAN_ROUTE, post(scan))
         .layer(DefaultBodyLimit::max(MAX_QR_TEXT))
         .fallback(socket)
-        .with_state(state);
+        .with_state(state)
+        .merge(media);
     axum::serve(listener, routes)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await

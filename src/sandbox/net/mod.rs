@@ -5,5 +5,6 @@
 
 pub mod connection;
 pub mod frames;
+pub mod incoming;
 pub mod listener;
 pub mod noise;

@@ -91,7 +91,7 @@ proptest::proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (store, records) = Store::open(None).unwrap();
-            let network = network::Network::restore(store, &records).unwrap();
+            let network = network::Network::restore(store, MediaHost::open(None).unwrap(), &records).unwrap();
             let phone = network.create_phone(PhoneOptions::default()).await.unwrap();
             let (line, _outgoing) = network::Line::new();
             let connection = network.lock().attach(phone.address(), line);
@@ -242,7 +242,7 @@ proptest::proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (store, records) = Store::open(None).unwrap();
-            let network = network::Network::restore(store, &records).unwrap();
+            let network = network::Network::restore(store, MediaHost::open(None).unwrap(), &records).unwrap();
             let phone = network.create_phone(PhoneOptions::default()).await.unwrap();
             let other = network.create_phone(PhoneOptions::default()).await.unwrap();
             for stanza in stanzas {

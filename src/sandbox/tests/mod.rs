@@ -6,6 +6,7 @@ mod faults;
 mod groups;
 mod hostile;
 mod lifecycle;
+mod media;
 mod messages;
 mod newcomer;
 mod pairing;

@@ -59,7 +59,7 @@ fn iq(xmlns: &'static str, kind: &'static str, child: Node) -> Node {
 #[tokio::test]
 async fn everything_the_network_says_is_typed() {
     let (store, records) = Store::open(None).unwrap();
-    let network = Network::restore(store, &records).unwrap();
+    let network = Network::restore(store, MediaHost::open(None).unwrap(), &records).unwrap();
     let create = |lid_addressed| {
         network.create_phone(PhoneOptions {
             lid_addressed,

@@ -15,7 +15,7 @@ use wagate::proto::{
     v1::{
         self, api_key_service_client::ApiKeyServiceClient,
         contact_service_client::ContactServiceClient, event_service_client::EventServiceClient,
-        instance_service_client::InstanceServiceClient,
+        instance_service_client::InstanceServiceClient, media_service_client::MediaServiceClient,
         message_service_client::MessageServiceClient,
     },
 };
@@ -74,6 +74,10 @@ impl Api {
 
     pub fn contacts(&self) -> ContactServiceClient<Connection> {
         ContactServiceClient::new(self.connection.clone())
+    }
+
+    pub fn media(&self) -> MediaServiceClient<Connection> {
+        MediaServiceClient::new(self.connection.clone())
     }
 
     pub fn events(&self) -> EventServiceClient<Connection> {

@@ -1,0 +1,294 @@
+//! The way in: from a stream of bytes to a media that is whole and checked, or to nothing at all.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use sha2::{Digest as _, Sha256};
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{
+    Media, MediaError,
+    blobs::{Blobs, Writing},
+    picture::{self, Picture},
+    sniff,
+};
+use crate::{
+    domain::{
+        ids::{InstanceNumber, MediaId},
+        media::{MediaKind, MediaState},
+    },
+    storage::{Storage, media::MediaRow},
+};
+
+/// What the sweep waits for before it takes a media for left behind: longer than any transfer.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The largest picture that is looked into.
+const PICTURE_BYTES: u64 = 32 << 20;
+
+/// What somebody says of bytes that are to come.
+#[derive(Clone, Debug)]
+pub struct NewMedia {
+    /// For this instance.
+    pub instance: InstanceNumber,
+    /// What it is to be; `None` follows from the type.
+    pub kind: Option<MediaKind>,
+    /// The type; empty follows from the bytes.
+    pub mimetype: String,
+    /// The name of the file, if it has one.
+    pub filename: String,
+    /// How many bytes; `None` is unknown.
+    pub size: Option<u64>,
+    /// Their SHA-256; `None` is unknown.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl Media {
+    /// Takes bytes in. Whatever goes wrong, and if the future is dropped, nothing is left of them.
+    pub async fn take(
+        &self,
+        new: NewMedia,
+        bytes: impl Stream<Item = Result<Bytes, MediaError>> + Send,
+    ) -> Result<MediaRow, MediaError> {
+        let _permit = self
+            .transfers
+            .acquire()
+            .await
+            .map_err(|_| MediaError::BrokenOff)?;
+        let mut bytes = std::pin::pin!(bytes);
+        let patience = self.config.stall_timeout;
+        let head = beginning(&mut bytes, patience).await?;
+        let (kind, mimetype) = judge(&new, &head)?;
+        let limit = self.config.limits.of(kind);
+        let too_large = || MediaError::TooLarge { kind, limit };
+        if new.size.is_some_and(|size| size > limit) {
+            return Err(too_large());
+        }
+
+        let mut row = begun(&new, kind, mimetype);
+        if !self.storage.create_media(row.clone()).await? {
+            return Err(MediaError::NotFound);
+        }
+        let mut attempt = Attempt {
+            storage: self.storage.clone(),
+            blobs: self.blobs.clone(),
+            instance: row.instance,
+            id: row.id,
+            writing: Some(self.blobs.write(row.instance, row.id)),
+            over: false,
+        };
+        let mut hash = Sha256::new();
+        let mut chunk = head;
+        loop {
+            row.size += chunk.len() as u64;
+            if let Some(declared) = new.size.filter(|declared| row.size > *declared) {
+                let received = row.size;
+                return Err(MediaError::SizeMismatch { declared, received });
+            }
+            if row.size > limit {
+                return Err(too_large());
+            }
+            hash.update(&chunk);
+            attempt.put(chunk).await?;
+            match next(&mut bytes, patience).await? {
+                Some(more) => chunk = more,
+                None => break,
+            }
+        }
+        if let Some(declared) = new.size.filter(|declared| row.size != *declared) {
+            let received = row.size;
+            return Err(MediaError::SizeMismatch { declared, received });
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        if new.sha256.is_some_and(|declared| declared != hash) {
+            return Err(MediaError::HashMismatch);
+        }
+        row.sha256 = Bytes::copy_from_slice(&hash);
+        attempt.finish().await?;
+        if matches!(kind, MediaKind::Image | MediaKind::Sticker) && row.size <= PICTURE_BYTES {
+            let picture = self.picture(&row).await?;
+            row.width = picture.width;
+            row.height = picture.height;
+            row.thumbnail = picture.thumbnail;
+        }
+        row.state = MediaState::Ready;
+        row.update_time = SystemTime::now();
+        row.expire_time = row.update_time.checked_add(self.config.upload_age);
+        let done = self
+            .storage
+            .replace_media(row.clone(), MediaState::Writing, Vec::new());
+        if !done.await? {
+            return Err(MediaError::NotFound);
+        }
+        attempt.over = true;
+        Ok(row)
+    }
+
+    async fn picture(&self, row: &MediaRow) -> Result<Picture, MediaError> {
+        let permit = self.pictures.acquire().await;
+        let _permit = permit.map_err(|_| MediaError::BrokenOff)?;
+        let parts = self.blobs.read(row.instance, row.id, 0..row.size).await;
+        let parts = parts.map_err(|error| MediaError::Blobs(error.into()))?;
+        let bytes: BytesMut = parts.try_collect().await.map_err(MediaError::Blobs)?;
+        let seen = tokio::task::spawn_blocking(move || picture::inspect(&bytes)).await;
+        let seen = seen.map_err(|error| MediaError::Blobs(error.into()))?;
+        seen.ok_or_else(|| MediaError::TypeMismatch {
+            declared: row.mimetype.clone(),
+            found: "a broken picture".to_owned(),
+        })
+    }
+}
+
+/// An attempt that leaves nothing behind unless it succeeds.
+struct Attempt {
+    storage: Arc<dyn Storage>,
+    blobs: Blobs,
+    instance: InstanceNumber,
+    id: MediaId,
+    writing: Option<Writing>,
+    over: bool,
+}
+
+impl Attempt {
+    async fn put(&mut self, bytes: Bytes) -> Result<(), MediaError> {
+        match &mut self.writing {
+            Some(writing) => writing.put(bytes).await.map_err(MediaError::Blobs),
+            None => Err(MediaError::BrokenOff),
+        }
+    }
+
+    async fn finish(&mut self) -> Result<(), MediaError> {
+        if let Some(writing) = &mut self.writing {
+            writing.finish().await.map_err(MediaError::Blobs)?;
+        }
+        self.writing = None;
+        Ok(())
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let (storage, blobs) = (self.storage.clone(), self.blobs.clone());
+        let (instance, id, writing) = (self.instance, self.id, self.writing.take());
+        let clean = async move {
+            if let Some(writing) = writing {
+                writing.abort().await;
+            }
+            // What can't be removed now is found by the sweep: its row says so.
+            if let Err(error) = blobs.remove(instance, id).await {
+                tracing::warn!(%error, "what is left of a transfer can't be removed yet");
+                return;
+            }
+            if let Err(error) = storage.remove_media(instance, id).await {
+                tracing::debug!(%error, "what is left of a transfer can't be forgotten yet");
+            }
+        };
+        // Without a runtime the process is ending, and the sweep of the next one finds it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(clean);
+        }
+    }
+}
+
+/// The first bytes: at least as many as tell a type, or all.
+async fn beginning<S>(bytes: &mut S, patience: Duration) -> Result<Bytes, MediaError>
+where
+    S: Stream<Item = Result<Bytes, MediaError>> + Unpin,
+{
+    let mut head = BytesMut::new();
+    while head.len() < sniff::NEEDED
+        && let Some(chunk) = next(bytes, patience).await?
+    {
+        head.extend_from_slice(&chunk);
+    }
+    if head.is_empty() {
+        return Err(MediaError::Empty);
+    }
+    Ok(head.freeze())
+}
+
+async fn next<S>(bytes: &mut S, patience: Duration) -> Result<Option<Bytes>, MediaError>
+where
+    S: Stream<Item = Result<Bytes, MediaError>> + Unpin,
+{
+    match timeout(patience, bytes.next()).await {
+        Ok(chunk) => chunk.transpose(),
+        Err(_) => Err(MediaError::Stalled),
+    }
+}
+
+/// What it is, by its owner's word and its beginning; an error where the two can't both be true.
+fn judge(new: &NewMedia, head: &[u8]) -> Result<(MediaKind, String), MediaError> {
+    let found = sniff::sniff(head);
+    let wrong = |declared: &str, found: Option<&str>| MediaError::TypeMismatch {
+        declared: declared.to_owned(),
+        found: found.unwrap_or("of no known type").to_owned(),
+    };
+    if let Some(found) = found
+        && !new.mimetype.is_empty()
+        && !sniff::agrees(&new.mimetype, found)
+        // Sent as a document, a file is whatever its owner calls it.
+        && new.kind != Some(MediaKind::Document)
+    {
+        return Err(wrong(&new.mimetype, Some(found)));
+    }
+    let vague = new.mimetype.is_empty() || new.mimetype == "application/octet-stream";
+    let mimetype = match (vague, found) {
+        (false, _) => new.mimetype.clone(),
+        (true, Some(found)) => found.to_owned(),
+        (true, None) => "application/octet-stream".to_owned(),
+    };
+    let kind = new.kind.unwrap_or_else(|| MediaKind::of(&mimetype));
+    let essence = sniff::essence(&mimetype);
+    let fits = match kind {
+        // Only what can be shown everywhere, and only if the bytes say so themselves.
+        MediaKind::Image => matches!(
+            found,
+            Some("image/jpeg" | "image/png" | "image/webp" | "image/gif")
+        ),
+        MediaKind::Sticker => found == Some("image/webp"),
+        MediaKind::Video => essence.starts_with("video/"),
+        // Sound may come in a container that is named after films.
+        MediaKind::Audio => {
+            essence.starts_with("audio/")
+                || matches!(&*essence, "application/ogg" | "video/mp4" | "video/webm")
+        }
+        MediaKind::Document => true,
+    };
+    match fits {
+        true => Ok((kind, mimetype)),
+        false => Err(wrong(kind.as_str(), found.or(Some(&mimetype)))),
+    }
+}
+
+fn begun(new: &NewMedia, kind: MediaKind, mimetype: String) -> MediaRow {
+    let now = SystemTime::now();
+    MediaRow {
+        instance: new.instance,
+        id: MediaId::generate(),
+        kind,
+        state: MediaState::Writing,
+        mimetype,
+        filename: new.filename.clone(),
+        size: 0,
+        sha256: Bytes::new(),
+        width: 0,
+        height: 0,
+        thumbnail: Bytes::new(),
+        source: Bytes::new(),
+        chat: String::new(),
+        message_id: String::new(),
+        create_time: now,
+        update_time: now,
+        expire_time: now.checked_add(LEFT_BEHIND),
+        attempts: 0,
+        attempt_time: None,
+    }
+}

@@ -1,0 +1,39 @@
+//! A media as callers see it.
+
+use crate::{
+    domain::{ids::InstanceId, media::MediaState},
+    events::timestamp,
+    proto::v1,
+    storage::media::MediaRow,
+};
+
+use super::links::{Links, Part};
+
+/// The resource of a row, with links where this server makes any.
+pub fn resource(row: &MediaRow, instance: InstanceId, links: Option<&Links>) -> v1::Media {
+    let link = |part, there: bool| {
+        let links = links.filter(|_| there)?;
+        Some(links.link(row.instance, row.id, part))
+    };
+    let whole = link(Part::Whole, row.state == MediaState::Ready);
+    let thumbnail = link(Part::Thumbnail, !row.thumbnail.is_empty());
+    let end = whole.as_ref().or(thumbnail.as_ref()).map(|(_, end)| *end);
+    v1::Media {
+        id: row.id.to_string(),
+        instance_id: instance.to_string(),
+        kind: row.kind as i32,
+        state: row.state as i32,
+        mimetype: row.mimetype.clone(),
+        filename: row.filename.clone(),
+        size_bytes: i64::try_from(row.size).unwrap_or(i64::MAX),
+        sha256: hex::encode(&row.sha256),
+        width: i32::try_from(row.width).unwrap_or(i32::MAX),
+        height: i32::try_from(row.height).unwrap_or(i32::MAX),
+        thumbnail: row.thumbnail.clone(),
+        url: whole.map(|(url, _)| url).unwrap_or_default(),
+        thumbnail_url: thumbnail.map(|(url, _)| url).unwrap_or_default(),
+        url_expire_time: end.map(timestamp),
+        create_time: Some(timestamp(row.create_time)),
+        expire_time: row.expire_time.map(timestamp),
+    }
+}
