@@ -40,7 +40,7 @@ use crate::{
     proto::sandbox_v1::sandbox_service_server::SandboxServiceServer,
     sandbox::{Sandbox, SandboxConfig},
     storage::{Network, Storage, sqlite::SqliteStorage},
-    wa::{NetworksConfig, Registry, SandboxPeer},
+    wa::{Fetcher, NetworksConfig, Passage, Registry, SandboxPeer, fetch_media},
 };
 
 /// The database's file within the data folder.
@@ -48,6 +48,9 @@ const DATABASE: &str = "wagate.db";
 
 /// The folder of media within the data folder, unless another is set.
 const MEDIA: &str = "media";
+
+/// The folder within the data folder that files pass through on their way from and to WhatsApp.
+const PASSAGE: &str = "passage";
 
 /// The file within the data folder that keeps the key of links to media.
 const LINK_KEY_FILE: &str = "media-link-key";
@@ -95,6 +98,7 @@ pub struct Gateway {
     server: JoinHandle<anyhow::Result<()>>,
     retention: JoinHandle<()>,
     sweep: JoinHandle<()>,
+    fetcher: JoinHandle<()>,
     link_server: Option<JoinHandle<io::Result<()>>>,
     /// How long all of them may take to end.
     patience: Duration,
@@ -127,6 +131,9 @@ impl Gateway {
 
         let egress = Egress::new(Guard::new(config.egress.allowed()?));
         let media = Media::open(storage.clone(), egress, media_config(config))?;
+        let passage = config.storage.data_dir.join(PASSAGE);
+        let passage =
+            Passage::open(&passage).with_context(|| format!("can't use {}", passage.display()))?;
         let links = match config.media.link_address()? {
             Some(listen) => Some(open_links(config, listen).await?),
             None => None,
@@ -151,6 +158,13 @@ impl Gateway {
         };
         let retention = tokio::spawn(log.clone().keep_small(shutdown.clone()));
         let sweep = tokio::spawn(media.clone().keep_small(shutdown.clone()));
+        let fetcher = Fetcher {
+            storage: storage.clone(),
+            media: media.clone(),
+            registry: registry.clone(),
+            passage,
+        };
+        let fetcher = tokio::spawn(fetch_media(fetcher, shutdown.clone()));
         let link_address = links.as_ref().map(|(_, _, address)| *address);
         let (link_server, links) = match links {
             Some((links, listener, _)) => {
@@ -199,6 +213,7 @@ impl Gateway {
             server,
             retention,
             sweep,
+            fetcher,
             link_server,
             patience: config.sessions.shutdown_timeout + LAST_WORDS,
         })
@@ -241,6 +256,7 @@ impl Gateway {
         };
         self.retention.await.ok();
         self.sweep.await.ok();
+        self.fetcher.await.ok();
         if let Some(link_server) = self.link_server {
             link_server.await.ok();
         }

@@ -193,6 +193,13 @@ fn payload(payload: &Payload) -> String {
             let contact = one.contact.as_ref().map(contact).unwrap_or_default();
             format!("{contact}, known as two until now")
         }
+        Payload::MediaUpdated(one) => {
+            let media = one.media.as_ref();
+            let state = media.map_or("", |media| media.state().as_str_name());
+            let state = state.strip_prefix("MEDIA_STATE_").unwrap_or(state);
+            let id = media.map(|media| plain(&media.id)).unwrap_or_default();
+            format!("{id} is {}", state.to_lowercase().replace('_', " "))
+        }
         Payload::Unmapped(one) => format!("{} ({} bytes)", plain(&one.name), one.raw.len()),
     }
 }

@@ -34,13 +34,15 @@ pub enum EventType {
     ErrorReported,
     /// `contact.merged`
     ContactMerged,
+    /// `media.updated`
+    MediaUpdated,
     /// `unmapped`
     Unmapped,
 }
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 12] = [
+    pub const EVERY: [Self; 13] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -52,6 +54,7 @@ impl EventType {
         Self::MessageStatus,
         Self::ErrorReported,
         Self::ContactMerged,
+        Self::MediaUpdated,
         Self::Unmapped,
     ];
 
@@ -69,6 +72,7 @@ impl EventType {
             Self::MessageStatus => "message.status",
             Self::ErrorReported => "error.reported",
             Self::ContactMerged => "contact.merged",
+            Self::MediaUpdated => "media.updated",
             Self::Unmapped => "unmapped",
         }
     }

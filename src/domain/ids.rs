@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// An instance's small number: key of its rows, device number of integer-keyed consumers. Never reused.
@@ -73,6 +74,15 @@ impl MediaId {
     /// A new one. Random: a link that holds it gives nothing away about others.
     pub fn generate() -> Self {
         Self(Uuid::new_v4())
+    }
+
+    /// That of the file which a message brings: the same whenever WhatsApp delivers the message.
+    pub fn of_message(instance: InstanceNumber, chat: &str, sender: &str, message: &str) -> Self {
+        let name = format!("media\n{instance}\n{chat}\n{sender}\n{message}");
+        let digest: [u8; 32] = Sha256::digest(name).into();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 }
 

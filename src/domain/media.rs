@@ -43,8 +43,8 @@ impl MediaKind {
     }
 
     /// The kind that a file of this type is sent as, unless somebody says otherwise.
-    pub fn of(mimetype: &str) -> Self {
-        match mimetype.split('/').next().unwrap_or_default() {
+    pub fn of(mime_type: &str) -> Self {
+        match mime_type.split('/').next().unwrap_or_default() {
             "image" => Self::Image,
             "video" => Self::Video,
             "audio" => Self::Audio,
@@ -91,14 +91,14 @@ mod tests {
 
     #[test]
     fn a_kind_follows_from_a_type() {
-        for (mimetype, kind) in [
+        for (mime_type, kind) in [
             ("image/png", MediaKind::Image),
             ("video/mp4", MediaKind::Video),
             ("audio/ogg; codecs=opus", MediaKind::Audio),
             ("application/pdf", MediaKind::Document),
             ("", MediaKind::Document),
         ] {
-            assert_eq!(MediaKind::of(mimetype), kind, "{mimetype}");
+            assert_eq!(MediaKind::of(mime_type), kind, "{mime_type}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod guard;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
@@ -275,9 +275,7 @@ async fn next(body: &mut Incoming, until: Instant) -> Result<Option<Bytes>, Egre
         match timeout_at(until, body.frame()).await {
             Err(_) => return Err(EgressError::Slow),
             Ok(None) => return Ok(None),
-            Ok(Some(Err(error))) if error.is_incomplete_message() => {
-                return Err(EgressError::Truncated);
-            }
+            Ok(Some(Err(error))) if ended_early(&error) => return Err(EgressError::Truncated),
             Ok(Some(Err(error))) => return Err(EgressError::Unreachable(error.into())),
             // Trailers are skipped.
             Ok(Some(Ok(frame))) => {
@@ -287,6 +285,15 @@ async fn next(body: &mut Incoming, until: Instant) -> Result<Option<Bytes>, Egre
             }
         }
     }
+}
+
+/// Whether a body ended before it was said to.
+fn ended_early(error: &hyper::Error) -> bool {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<io::Error>());
+    let eof = |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof;
+    error.is_incomplete_message() || cause.is_some_and(eof)
 }
 
 fn explain(error: hyper_util::client::legacy::Error) -> EgressError {

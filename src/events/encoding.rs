@@ -65,6 +65,7 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::MessageStatus(_) => EventType::MessageStatus,
         Payload::ErrorReported(_) => EventType::ErrorReported,
         Payload::ContactMerged(_) => EventType::ContactMerged,
+        Payload::MediaUpdated(_) => EventType::MediaUpdated,
         Payload::Unmapped(_) => EventType::Unmapped,
     }
 }

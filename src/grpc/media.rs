@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{access, status::field_invalid};
 use crate::{
     domain::{ids::MediaId, media::MediaKind, permission::Permission},
-    media::{Bytestream, Media, MediaError, NewMedia, is_mimetype, links::Links, resource},
+    media::{Bytestream, Media, MediaError, NewMedia, is_mime_type, links::Links, resource},
     proto::v1::{
         self, download_media_response,
         media_service_server::{MediaService, MediaServiceServer},
@@ -26,7 +26,7 @@ use crate::{
 const CHUNK: usize = 256 << 10;
 
 /// Longest name of a file.
-const FILENAME_BYTES: usize = 255;
+const FILE_NAME_BYTES: usize = 255;
 
 /// The service.
 pub struct MediaFiles {
@@ -113,11 +113,8 @@ impl MediaService for MediaFiles {
         let (instance, row) = self
             .found(&request, &asked.instance, &asked.media_id)
             .await?;
-        let not_negative = |field: &str, number: i64| {
-            u64::try_from(number).map_err(|_| field_invalid(field, "must not be negative"))
-        };
-        let start = not_negative("offset", asked.offset)?;
-        let end = match not_negative("length", asked.length)? {
+        let (start, length) = (asked.offset, asked.length);
+        let end = match length {
             0 => row.size.max(start),
             length => start.saturating_add(length),
         };
@@ -154,40 +151,36 @@ fn new_media(instance: &InstanceRow, told: &v1::UploadMediaMetadata) -> Result<N
                 .ok_or_else(|| field_invalid("metadata.kind", "must be a kind of media"))?,
         ),
     };
-    if !told.mimetype.is_empty() && !is_mimetype(&told.mimetype) {
+    if !told.mime_type.is_empty() && !is_mime_type(&told.mime_type) {
         return Err(field_invalid(
-            "metadata.mimetype",
+            "metadata.mime_type",
             "must look like image/jpeg",
         ));
     }
-    let name = &told.filename;
-    if name.len() > FILENAME_BYTES
+    let name = &told.file_name;
+    if name.len() > FILE_NAME_BYTES
         || name
             .chars()
             .any(|c| c.is_control() || c == '/' || c == '\\')
     {
         return Err(field_invalid(
-            "metadata.filename",
+            "metadata.file_name",
             "must have at most 255 bytes, printable and without slashes",
         ));
     }
-    let size = u64::try_from(told.size_bytes)
-        .map_err(|_| field_invalid("metadata.size_bytes", "must not be negative"))?;
-    let sha256 = match told.sha256.is_empty() {
-        true => None,
-        false => {
-            let mut hash = [0; 32];
-            hex::decode_to_slice(&told.sha256, &mut hash)
-                .map_err(|_| field_invalid("metadata.sha256", "must be 64 hexadecimal digits"))?;
-            Some(hash)
-        }
+    let sha256 = match told.sha256.len() {
+        0 => None,
+        _ => Some(
+            <[u8; 32]>::try_from(&told.sha256[..])
+                .map_err(|_| field_invalid("metadata.sha256", "must have 32 bytes"))?,
+        ),
     };
     Ok(NewMedia {
         instance: instance.number,
         kind,
-        mimetype: told.mimetype.clone(),
-        filename: name.clone(),
-        size: (size > 0).then_some(size),
+        mime_type: told.mime_type.clone(),
+        file_name: name.clone(),
+        size: (told.size_bytes > 0).then_some(told.size_bytes),
         sha256,
     })
 }

@@ -274,7 +274,7 @@ impl From<MediaError> for Status {
             MediaError::TypeMismatch { declared, found } => {
                 refuse(Reason::MediaTypeMismatch, sentence)
                     .field(
-                        "metadata.mimetype",
+                        "metadata.mime_type",
                         format!("must fit the bytes, which are {found}"),
                     )
                     .with("declared", declared)

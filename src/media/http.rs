@@ -125,7 +125,7 @@ async fn whole(media: &Media, row: &MediaRow, method: &Method, asked: &HeaderMap
     if status == StatusCode::NOT_MODIFIED {
         return response;
     }
-    put(&mut response, header::CONTENT_TYPE, &row.mimetype);
+    put(&mut response, header::CONTENT_TYPE, &row.mime_type);
     put(&mut response, header::CONTENT_LENGTH, &length.to_string());
     put(
         &mut response,
@@ -178,14 +178,14 @@ fn wanted(asked: &HeaderMap, etag: &str, size: u64) -> Result<Option<Range<u64>>
 
 /// A browser shows pictures, films and sound; it saves all else.
 fn disposition(row: &MediaRow) -> String {
-    let family = row.mimetype.split('/').next().unwrap_or_default();
-    let shown = matches!(family, "image" | "video" | "audio") && !row.mimetype.contains("svg");
+    let family = row.mime_type.split('/').next().unwrap_or_default();
+    let shown = matches!(family, "image" | "video" | "audio") && !row.mime_type.contains("svg");
     let kind = if shown { "inline" } else { "attachment" };
-    if row.filename.is_empty() {
+    if row.file_name.is_empty() {
         return kind.to_owned();
     }
     let mut name = String::new();
-    for byte in row.filename.bytes() {
+    for byte in row.file_name.bytes() {
         match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             true => name.push(byte.into()),
             false => name.push_str(&format!("%{byte:02X}")),

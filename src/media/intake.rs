@@ -21,7 +21,7 @@ use crate::{
         ids::{InstanceNumber, MediaId},
         media::{MediaKind, MediaState},
     },
-    storage::{Storage, media::MediaRow},
+    storage::{NewEvent, Storage, media::MediaRow},
 };
 
 /// What the sweep waits for before it takes a media for left behind: longer than any transfer.
@@ -38,9 +38,9 @@ pub struct NewMedia {
     /// What it is to be; `None` follows from the type.
     pub kind: Option<MediaKind>,
     /// The type; empty follows from the bytes.
-    pub mimetype: String,
+    pub mime_type: String,
     /// The name of the file, if it has one.
-    pub filename: String,
+    pub file_name: String,
     /// How many bytes; `None` is unknown.
     pub size: Option<u64>,
     /// Their SHA-256; `None` is unknown.
@@ -62,14 +62,14 @@ impl Media {
         let mut bytes = std::pin::pin!(bytes);
         let patience = self.config.stall_timeout;
         let head = beginning(&mut bytes, patience).await?;
-        let (kind, mimetype) = judge(&new, &head)?;
+        let (kind, mime_type) = judge(&new, &head)?;
         let limit = self.config.limits.of(kind);
         let too_large = || MediaError::TooLarge { kind, limit };
         if new.size.is_some_and(|size| size > limit) {
             return Err(too_large());
         }
 
-        let mut row = begun(&new, kind, mimetype);
+        let mut row = begun(&new, kind, mime_type);
         if !self.storage.create_media(row.clone()).await? {
             return Err(MediaError::NotFound);
         }
@@ -128,6 +128,69 @@ impl Media {
         Ok(row)
     }
 
+    /// Takes the bytes of a media that is known already, with the events of its being here. Whatever goes
+    /// wrong, the media stays as it is.
+    pub async fn fill(
+        &self,
+        mut row: MediaRow,
+        bytes: impl Stream<Item = Result<Bytes, MediaError>> + Send,
+        events: impl FnOnce(&MediaRow) -> Vec<NewEvent>,
+    ) -> Result<MediaRow, MediaError> {
+        let from = row.state;
+        let (kind, limit) = (row.kind, self.config.limits.of(row.kind));
+        let mut bytes = std::pin::pin!(bytes);
+        let mut writing = self.blobs.write(row.instance, row.id);
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        let patience = self.config.stall_timeout;
+        let written = async {
+            while let Some(chunk) = next(&mut bytes, patience).await? {
+                size += chunk.len() as u64;
+                if size > limit {
+                    return Err(MediaError::TooLarge { kind, limit });
+                }
+                hash.update(&chunk);
+                writing.put(chunk).await.map_err(MediaError::Blobs)?;
+            }
+            let digest = hash.finalize();
+            if !row.sha256.is_empty() && digest[..] != row.sha256[..] {
+                return Err(MediaError::HashMismatch);
+            }
+            row.sha256 = Bytes::copy_from_slice(&digest);
+            writing.finish().await.map_err(MediaError::Blobs)
+        };
+        if let Err(error) = written.await {
+            writing.abort().await;
+            return Err(error);
+        }
+        row.size = size;
+        if matches!(kind, MediaKind::Image | MediaKind::Sticker)
+            && size <= PICTURE_BYTES
+            // What somebody sent is what it is, also if it is broken.
+            && let Ok(picture) = self.picture(&row).await
+        {
+            row.width = picture.width;
+            row.height = picture.height;
+            if row.thumbnail.is_empty() {
+                row.thumbnail = picture.thumbnail;
+            }
+        }
+        row.state = MediaState::Ready;
+        row.update_time = SystemTime::now();
+        row.expire_time = row.update_time.checked_add(self.config.retention_age);
+        row.attempt_time = None;
+        row.source = Bytes::new();
+        let events = events(&row);
+        match self
+            .storage
+            .replace_media(row.clone(), from, events)
+            .await?
+        {
+            true => Ok(row),
+            false => Err(MediaError::NotFound),
+        }
+    }
+
     async fn picture(&self, row: &MediaRow) -> Result<Picture, MediaError> {
         let permit = self.pictures.acquire().await;
         let _permit = permit.map_err(|_| MediaError::BrokenOff)?;
@@ -137,7 +200,7 @@ impl Media {
         let seen = tokio::task::spawn_blocking(move || picture::inspect(&bytes)).await;
         let seen = seen.map_err(|error| MediaError::Blobs(error.into()))?;
         seen.ok_or_else(|| MediaError::TypeMismatch {
-            declared: row.mimetype.clone(),
+            declared: row.mime_type.clone(),
             found: "a broken picture".to_owned(),
         })
     }
@@ -232,21 +295,21 @@ fn judge(new: &NewMedia, head: &[u8]) -> Result<(MediaKind, String), MediaError>
         found: found.unwrap_or("of no known type").to_owned(),
     };
     if let Some(found) = found
-        && !new.mimetype.is_empty()
-        && !sniff::agrees(&new.mimetype, found)
+        && !new.mime_type.is_empty()
+        && !sniff::agrees(&new.mime_type, found)
         // Sent as a document, a file is whatever its owner calls it.
         && new.kind != Some(MediaKind::Document)
     {
-        return Err(wrong(&new.mimetype, Some(found)));
+        return Err(wrong(&new.mime_type, Some(found)));
     }
-    let vague = new.mimetype.is_empty() || new.mimetype == "application/octet-stream";
-    let mimetype = match (vague, found) {
-        (false, _) => new.mimetype.clone(),
+    let vague = new.mime_type.is_empty() || new.mime_type == "application/octet-stream";
+    let mime_type = match (vague, found) {
+        (false, _) => new.mime_type.clone(),
         (true, Some(found)) => found.to_owned(),
         (true, None) => "application/octet-stream".to_owned(),
     };
-    let kind = new.kind.unwrap_or_else(|| MediaKind::of(&mimetype));
-    let essence = sniff::essence(&mimetype);
+    let kind = new.kind.unwrap_or_else(|| MediaKind::of(&mime_type));
+    let essence = sniff::essence(&mime_type);
     let fits = match kind {
         // Only what can be shown everywhere, and only if the bytes say so themselves.
         MediaKind::Image => matches!(
@@ -263,24 +326,25 @@ fn judge(new: &NewMedia, head: &[u8]) -> Result<(MediaKind, String), MediaError>
         MediaKind::Document => true,
     };
     match fits {
-        true => Ok((kind, mimetype)),
-        false => Err(wrong(kind.as_str(), found.or(Some(&mimetype)))),
+        true => Ok((kind, mime_type)),
+        false => Err(wrong(kind.as_str(), found.or(Some(&mime_type)))),
     }
 }
 
-fn begun(new: &NewMedia, kind: MediaKind, mimetype: String) -> MediaRow {
+fn begun(new: &NewMedia, kind: MediaKind, mime_type: String) -> MediaRow {
     let now = SystemTime::now();
     MediaRow {
         instance: new.instance,
         id: MediaId::generate(),
         kind,
         state: MediaState::Writing,
-        mimetype,
-        filename: new.filename.clone(),
+        mime_type,
+        file_name: new.file_name.clone(),
         size: 0,
         sha256: Bytes::new(),
         width: 0,
         height: 0,
+        duration: 0,
         thumbnail: Bytes::new(),
         source: Bytes::new(),
         chat: String::new(),

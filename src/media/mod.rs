@@ -28,7 +28,7 @@ pub use error::MediaError;
 pub use http::serve as serve_links;
 pub use intake::NewMedia;
 pub use resource::resource;
-pub use sniff::is_mimetype;
+pub use sniff::is_mime_type;
 
 use blobs::Blobs;
 
@@ -182,9 +182,9 @@ impl Media {
         };
         let fetched = self.egress.fetch(url, bounds).await?;
         let mut new = new;
-        if new.mimetype.is_empty() {
+        if new.mime_type.is_empty() {
             let told = fetched.content_type.clone().unwrap_or_default();
-            new.mimetype = match sniff::is_mimetype(&told) {
+            new.mime_type = match sniff::is_mime_type(&told) {
                 true => told,
                 false => String::new(),
             };

@@ -94,13 +94,13 @@ pub(super) fn agrees(declared: &str, found: &str) -> bool {
 }
 
 /// A type without its parameters, in lower case.
-pub(super) fn essence(mimetype: &str) -> String {
-    let essence = mimetype.split(';').next().unwrap_or_default();
+pub(super) fn essence(mime_type: &str) -> String {
+    let essence = mime_type.split(';').next().unwrap_or_default();
     essence.trim().to_ascii_lowercase()
 }
 
 /// Whether a text has the form of a type: `family/name`, perhaps with parameters.
-pub fn is_mimetype(text: &str) -> bool {
+pub fn is_mime_type(text: &str) -> bool {
     let essence = essence(text);
     let token = |part: &str| {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn types_have_a_form() {
         for good in ["image/png", "audio/ogg; codecs=opus", "application/vnd.a+b"] {
-            assert!(is_mimetype(good), "{good}");
+            assert!(is_mime_type(good), "{good}");
         }
         for bad in ["", "image", "image/", "/png", "a b/c", "image/png\r\nx: y"] {
-            assert!(!is_mimetype(bad), "{bad}");
+            assert!(!is_mime_type(bad), "{bad}");
         }
     }
 }

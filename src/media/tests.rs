@@ -74,8 +74,8 @@ impl Place {
         NewMedia {
             instance: self.instance,
             kind: Some(MediaKind::Document),
-            mimetype: String::new(),
-            filename: String::new(),
+            mime_type: String::new(),
+            file_name: String::new(),
             size: None,
             sha256: None,
         }
@@ -131,13 +131,13 @@ async fn what_goes_in_comes_out() {
         let new = NewMedia {
             size: Some(length as u64),
             sha256: Some(hash),
-            filename: "noise".to_owned(),
+            file_name: "noise".to_owned(),
             ..place.document()
         };
         let row = place.take(new, &bytes).await.unwrap();
         assert_eq!((row.state, row.size), (MediaState::Ready, length as u64));
         assert_eq!(row.sha256, &hash[..]);
-        assert_eq!(row.mimetype, "application/octet-stream");
+        assert_eq!(row.mime_type, "application/octet-stream");
         let row = place.media.find(place.instance, row.id).await.unwrap();
         let end = row.size;
         assert!(place.bytes(&row, 0..end).await == bytes, "{length}");
@@ -230,21 +230,21 @@ async fn bytes_are_what_they_are_declared_to_be() {
         .write_to(&mut png, image::ImageFormat::Png)
         .unwrap();
     let png = png.into_inner();
-    let new = |kind, mimetype: &str| NewMedia {
+    let new = |kind, mime_type: &str| NewMedia {
         kind,
-        mimetype: mimetype.to_owned(),
+        mime_type: mime_type.to_owned(),
         ..place.document()
     };
     let row = place.take(new(None, ""), &png).await.unwrap();
-    assert_eq!((row.kind, &*row.mimetype), (MediaKind::Image, "image/png"));
+    assert_eq!((row.kind, &*row.mime_type), (MediaKind::Image, "image/png"));
     assert_eq!((row.width, row.height), (40, 20));
     assert!(!row.thumbnail.is_empty());
     // As a document it is not looked into.
     let row = place
         .take(new(Some(MediaKind::Document), "text/plain"), &png)
         .await;
-    assert_eq!(row.unwrap().mimetype, "text/plain");
-    for (kind, mimetype, bytes) in [
+    assert_eq!(row.unwrap().mime_type, "text/plain");
+    for (kind, mime_type, bytes) in [
         (None, "image/jpeg", &png[..]),
         (Some(MediaKind::Video), "", &png),
         (Some(MediaKind::Sticker), "", &png),
@@ -257,10 +257,10 @@ async fn bytes_are_what_they_are_declared_to_be() {
         (Some(MediaKind::Image), "image/png", &png[..png.len() / 2]),
         (Some(MediaKind::Audio), "application/pdf", b"%PDF-1.7"),
     ] {
-        let failed = place.take(new(kind, mimetype), bytes).await;
+        let failed = place.take(new(kind, mime_type), bytes).await;
         assert!(
             matches!(failed, Err(MediaError::TypeMismatch { .. })),
-            "{kind:?} {mimetype}: {failed:?}"
+            "{kind:?} {mime_type}: {failed:?}"
         );
     }
 }

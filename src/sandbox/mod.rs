@@ -38,6 +38,11 @@ use std::{
 
 use futures::Stream;
 use tokio::net::TcpListener;
+use wacore::{download::MediaType, upload::encrypt_media};
+use waproto::{
+    buffa::{Message as _, MessageField},
+    whatsapp::{Message, message::DocumentMessage},
+};
 
 pub use address::{DeviceAddress, InvalidNumber, Lid, Number};
 pub use control::ControlService;
@@ -69,6 +74,17 @@ pub struct SandboxConfig {
     pub listen: SocketAddr,
     /// The folder of its state; `None` keeps nothing.
     pub data_dir: Option<PathBuf>,
+}
+
+/// A file that a phone sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Document<'f> {
+    /// Its bytes.
+    pub bytes: &'f [u8],
+    /// Its type.
+    pub mime_type: &'f str,
+    /// Its name.
+    pub file_name: &'f str,
 }
 
 /// A running network, until [`Sandbox::shutdown`]. Clones drive the same one.
@@ -251,6 +267,35 @@ impl Sandbox {
     /// [`DeviceAddress::UNREGISTERED`].
     pub fn wire_log(&self, device: DeviceAddress, after: u64) -> Vec<WireEntry> {
         self.network.lock().wire_log.read(device, after)
+    }
+
+    /// A phone seals a file as WhatsApp's clients do, leaves it at the media host and sends it as a document;
+    /// returns the message's id.
+    pub async fn send_document(
+        &self,
+        phone: Number,
+        to: Number,
+        file: Document<'_>,
+    ) -> Result<String, SandboxError> {
+        let sealed =
+            encrypt_media(file.bytes, MediaType::Document).map_err(SandboxError::crypto)?;
+        let path = self.network.media.leave(&sealed.data_to_upload)?;
+        let document = DocumentMessage {
+            direct_path: Some(path),
+            media_key: Some(sealed.media_key.to_vec()),
+            file_enc_sha256: Some(sealed.file_enc_sha256.to_vec()),
+            file_sha256: Some(sealed.file_sha256.to_vec()),
+            file_length: Some(file.bytes.len() as u64),
+            mimetype: Some(file.mime_type.to_owned()),
+            file_name: Some(file.file_name.to_owned()),
+            ..Default::default()
+        };
+        let message = Message {
+            document_message: MessageField::some(document),
+            ..Default::default()
+        };
+        self.send_protobuf(phone, to, None, message.encode_to_vec())
+            .await
     }
 
     /// Adds a fault of the media host.

@@ -23,9 +23,9 @@ pub struct MediaRow {
     /// Where its bytes are.
     pub state: MediaState,
     /// Their type; empty if unknown.
-    pub mimetype: String,
+    pub mime_type: String,
     /// Their name; empty if they have none.
-    pub filename: String,
+    pub file_name: String,
     /// How many they are, or are said to be before they are here.
     pub size: u64,
     /// Their SHA-256; empty if unknown.
@@ -34,7 +34,9 @@ pub struct MediaRow {
     pub width: u32,
     /// In pixels; 0 if unknown.
     pub height: u32,
-    /// A small JPEG; empty without one.
+    /// In seconds; 0 if unknown.
+    pub duration: u32,
+    /// A small picture; empty without one.
     pub thumbnail: Bytes,
     /// WhatsApp's message that tells where the bytes are and how to read them; empty for an upload.
     pub source: Bytes,

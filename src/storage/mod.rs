@@ -487,7 +487,7 @@ pub trait Storage: Send + Sync + 'static {
 
     // Media.
 
-    /// Stores a new one. False where its instance was deleted.
+    /// Stores one, unless it is stored already. False where its instance was deleted.
     async fn create_media(&self, media: MediaRow) -> Result<bool>;
     /// Replaces one that is still in this state, with the events of the change. False where it is
     /// in another, or there is none.

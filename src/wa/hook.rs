@@ -12,11 +12,12 @@ use whatsapp_rust::{Client, InboundDurabilityHook, types::events::InboundMessage
 use super::{
     contacts::{self, Contacts},
     convert::{ids::Account, inbound, label},
+    media,
 };
 use crate::{
     crash_points::CrashPoint,
     events,
-    storage::{InstanceRow, MessageRow, NewEvent, Storage},
+    storage::{self, InstanceRow, MessageRow, NewEvent, Storage, media::MediaRow},
 };
 
 /// Pauses between the tries to store a batch; after the last the session starts over, so that
@@ -46,9 +47,14 @@ impl Intake {
         if rows.is_empty() {
             return Ok(());
         }
+        let number = self.instance.borrow().number;
+        let files = batch.iter().filter(|one| inbound::is_named(&one.info));
+        let files: Vec<_> = files
+            .filter_map(|one| media::row_of(number, &one.info, &one.message))
+            .collect();
         let mut pauses = RETRY_AFTER.into_iter();
         loop {
-            let Err(error) = self.storage.record_messages(rows.clone()).await else {
+            let Err(error) = self.store(&rows, &files).await else {
                 break;
             };
             let Some(pause) = pauses.next() else {
@@ -58,6 +64,20 @@ impl Intake {
         }
         let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
         self.contacts.see(people.collect()).await;
+        Ok(())
+    }
+
+    /// Files come first: whoever reads of a message finds what is known of its file. A file of a message
+    /// that is not stored after all belongs to the same message when it comes again.
+    async fn store(
+        &self,
+        rows: &[(MessageRow, Vec<NewEvent>)],
+        files: &[MediaRow],
+    ) -> storage::Result<()> {
+        for file in files {
+            self.storage.create_media(file.clone()).await?;
+        }
+        self.storage.record_messages(rows.to_vec()).await?;
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod error;
 mod hook;
 mod http;
 mod link;
+mod media;
 mod networks;
 mod outbound;
 mod pairing;
@@ -24,6 +25,7 @@ pub use convert::rows::{
     contact as contact_resource, instance as instance_resource, message as message_resource,
 };
 pub use error::{WaError, network_name};
+pub use media::{Fetcher, Passage, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};
 pub use outbound::Outgoing;
 pub use pairing::{PairStep, PairingMethod, RefusedReason};

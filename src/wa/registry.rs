@@ -11,6 +11,7 @@ use std::{
 use rand::RngExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use whatsapp_rust::Client;
 
 use super::{
     error::WaError,
@@ -203,6 +204,12 @@ impl Registry {
         for handle in sessions {
             handle.task.await.ok();
         }
+    }
+
+    /// The client of an instance that is open, with its row.
+    pub(super) fn open_client(&self, number: InstanceNumber) -> Option<(InstanceRow, Arc<Client>)> {
+        let outbox = self.outbox(number).ok()?;
+        Some((outbox.row(), outbox.open_client().ok()?))
     }
 
     fn outbox(&self, number: InstanceNumber) -> Result<Arc<Outbox>, WaError> {

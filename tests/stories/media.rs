@@ -9,12 +9,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tonic::{Code, Status};
-use wagate::proto::v1::{
-    self, MediaKind, MediaState, UploadMediaMetadata, UploadMediaRequest, download_media_response,
-    upload_media_request::Part,
+use wagate::{
+    proto::v1::{
+        self, MediaKind, MediaState, UploadMediaMetadata, UploadMediaRequest,
+        download_media_response, event::Payload, upload_media_request::Part,
+    },
+    sandbox::{Document, MediaFault, MediaFaultAction},
 };
 
-use crate::support::{Api, Stage, info, program, violated_field, within};
+use crate::support::{Api, Stage, Watcher, info, program, violated_field, within};
 
 const CHUNK: usize = 256 << 10;
 
@@ -57,8 +60,8 @@ async fn send(
 async fn download(
     api: &Api,
     media: &v1::Media,
-    offset: i64,
-    length: i64,
+    offset: u64,
+    length: u64,
 ) -> Result<Vec<u8>, Status> {
     let request = v1::DownloadMediaRequest {
         instance: media.instance_id.clone(),
@@ -115,9 +118,9 @@ async fn a_file_goes_in_and_comes_out() {
     let bytes = png();
     let told = UploadMediaMetadata {
         instance: "one".to_owned(),
-        filename: "holiday.png".to_owned(),
-        size_bytes: bytes.len() as i64,
-        sha256: hex::encode(Sha256::digest(&bytes)),
+        file_name: "holiday.png".to_owned(),
+        size_bytes: bytes.len() as u64,
+        sha256: Sha256::digest(&bytes).to_vec().into(),
         ..Default::default()
     };
     let media = upload(&api, told.clone(), &bytes).await.unwrap();
@@ -127,7 +130,7 @@ async fn a_file_goes_in_and_comes_out() {
         (MediaKind::Image, MediaState::Ready)
     );
     assert_eq!(
-        (&*media.mimetype, &*media.filename),
+        (&*media.mime_type, &*media.file_name),
         ("image/png", "holiday.png")
     );
     assert_eq!((media.width, media.height), (300, 200));
@@ -144,9 +147,9 @@ async fn a_file_goes_in_and_comes_out() {
     for (offset, length) in [
         (0, size + 1),
         (size + 1, 0),
-        (-1, 0),
-        (0, -1),
-        (i64::MAX, i64::MAX),
+        (u64::MAX, 0),
+        (0, u64::MAX),
+        (u64::MAX, u64::MAX),
     ] {
         let refused = download(&api, &media, offset, length).await.unwrap_err();
         assert_eq!(info(&refused), "FIELD_INVALID", "{offset} {length}");
@@ -202,12 +205,6 @@ async fn what_is_wrong_is_refused_and_leaves_nothing() {
             "metadata.size_bytes",
         ),
         (
-            told(|told| told.size_bytes = -1),
-            &bytes,
-            "FIELD_INVALID",
-            "metadata.size_bytes",
-        ),
-        (
             told(|told| told.size_bytes = 2 << 20),
             &bytes,
             "MEDIA_TOO_LARGE",
@@ -220,28 +217,28 @@ async fn what_is_wrong_is_refused_and_leaves_nothing() {
             "metadata.size_bytes",
         ),
         (
-            told(|told| told.sha256 = "00".repeat(32)),
+            told(|told| told.sha256 = vec![0; 32].into()),
             &bytes,
             "MEDIA_HASH_MISMATCH",
             "metadata.sha256",
         ),
         (
-            told(|told| told.sha256 = "no hash".to_owned()),
+            told(|told| told.sha256 = vec![0; 31].into()),
             &bytes,
             "FIELD_INVALID",
             "metadata.sha256",
         ),
         (
-            told(|told| told.mimetype = "nonsense".to_owned()),
+            told(|told| told.mime_type = "nonsense".to_owned()),
             &bytes,
             "FIELD_INVALID",
-            "metadata.mimetype",
+            "metadata.mime_type",
         ),
         (
-            told(|told| told.filename = "../../etc/passwd".to_owned()),
+            told(|told| told.file_name = "../../etc/passwd".to_owned()),
             &bytes,
             "FIELD_INVALID",
-            "metadata.filename",
+            "metadata.file_name",
         ),
         (
             told(|told| told.kind = 99),
@@ -253,7 +250,7 @@ async fn what_is_wrong_is_refused_and_leaves_nothing() {
             told(|told| told.kind = MediaKind::Image.into()),
             &bytes,
             "MEDIA_TYPE_MISMATCH",
-            "metadata.mimetype",
+            "metadata.mime_type",
         ),
         (
             told(|told| told.instance.clear()),
@@ -370,7 +367,7 @@ async fn a_url_is_fetched_unless_it_leads_inside() {
     api.create("one").await;
     let media = upload(&api, by_url("/a.png"), b"").await.unwrap();
     assert_eq!(
-        (media.kind(), &*media.mimetype),
+        (media.kind(), &*media.mime_type),
         (MediaKind::Image, "image/png")
     );
     assert_eq!(download(&api, &media, 0, 0).await.unwrap(), png());
@@ -435,7 +432,7 @@ async fn a_link_opens_a_media_without_a_key() {
     let bytes = png();
     let told = UploadMediaMetadata {
         kind: MediaKind::Unspecified.into(),
-        filename: "naïve name.png".to_owned(),
+        file_name: "naïve name.png".to_owned(),
         ..document("one")
     };
     let media = upload(&api, told, &bytes).await.unwrap();
@@ -488,6 +485,127 @@ async fn a_link_opens_a_media_without_a_key() {
     assert_eq!(get(&moved, "").await.1, bytes);
 }
 
+/// The next news of a media, with the state that it has now.
+async fn until_state(watcher: &mut Watcher, state: MediaState) -> v1::MediaUpdated {
+    within(&format!("{state:?}"), async {
+        loop {
+            let event = watcher
+                .event()
+                .await
+                .unwrap()
+                .expect("the stream stays open");
+            if let Some(Payload::MediaUpdated(updated)) = event.payload
+                && updated.media.as_ref().unwrap().state() == state
+            {
+                return updated;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_message_brings_is_fetched() {
+    let stage = Stage::new().await;
+    let api = stage.api().await;
+    let (_, owner) = stage.open_instance(&api, "one").await;
+    let peer = stage.phone("Peer").await;
+    let mut watcher = Watcher::from_earliest(&api).await;
+    let bytes = noise(700_000);
+    let file = Document {
+        bytes: &bytes,
+        mime_type: "application/x-noise",
+        file_name: "noise.bin",
+    };
+    // The host is full of trouble at first, and the file comes all the same.
+    stage
+        .network
+        .add_media_fault(MediaFault {
+            uploads: false,
+            downloads: true,
+            action: MediaFaultAction::Status(401),
+            count: Some(1),
+        })
+        .unwrap();
+    let id = stage
+        .network
+        .send_document(peer.number, owner.number, file)
+        .await
+        .unwrap();
+    let news = until_state(&mut watcher, MediaState::Ready).await;
+    assert_eq!(
+        (&news.message_id, news.previous_state()),
+        (&id, MediaState::Pending)
+    );
+    let media = news.media.unwrap();
+    assert_eq!(
+        (&*media.mime_type, &*media.file_name),
+        ("application/x-noise", "noise.bin")
+    );
+    assert_eq!(
+        (media.kind(), media.size_bytes),
+        (MediaKind::Document, 700_000)
+    );
+    assert!(media.expire_time.is_some());
+    assert!(download(&api, &media, 0, 0).await.unwrap() == bytes);
+
+    // One that WhatsApp has no longer is asked of the phone.
+    stage
+        .network
+        .add_media_fault(MediaFault {
+            uploads: false,
+            downloads: true,
+            action: MediaFaultAction::Status(404),
+            count: None,
+        })
+        .unwrap();
+    stage
+        .network
+        .send_document(peer.number, owner.number, file)
+        .await
+        .unwrap();
+    let news = until_state(&mut watcher, MediaState::ExpiredAsked).await;
+    let media = news.media.unwrap();
+    let refused = download(&api, &media, 0, 0).await.unwrap_err();
+    assert_eq!(info(&refused), "MEDIA_NOT_READY");
+    within("the phone to be asked", async {
+        while !stage
+            .network
+            .wire_log(owner.companion(), 0)
+            .iter()
+            .any(|entry| entry.text.contains("server-error"))
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_allowed_is_not_fetched() {
+    let stage = Stage::with(&[("media.document_limit", "100kB")]).await;
+    let api = stage.api().await;
+    let (_, owner) = stage.open_instance(&api, "one").await;
+    let peer = stage.phone("Peer").await;
+    let mut watcher = Watcher::from_earliest(&api).await;
+    let bytes = noise(200_000);
+    let file = Document {
+        bytes: &bytes,
+        mime_type: "application/x-noise",
+        file_name: "noise.bin",
+    };
+    stage
+        .network
+        .send_document(peer.number, owner.number, file)
+        .await
+        .unwrap();
+    let news = until_state(&mut watcher, MediaState::Gone).await;
+    let media = news.media.unwrap();
+    assert_eq!(media.size_bytes, 200_000);
+    let refused = download(&api, &media, 0, 0).await.unwrap_err();
+    assert_eq!(info(&refused), "MEDIA_NOT_READY");
+}
+
 /// Memory that the process has in use, and the most it ever had, in KiB.
 fn memory(id: u32) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
@@ -523,10 +641,10 @@ async fn memory_does_not_follow_the_size_of_a_file() {
     for _ in 0..PARTS {
         hash.update(&part);
     }
-    let hash = hex::encode(hash.finalize());
+    let hash = hash.finalize().to_vec();
     let told = UploadMediaMetadata {
-        size_bytes: (PARTS * CHUNK) as i64,
-        sha256: hash.clone(),
+        size_bytes: (PARTS * CHUNK) as u64,
+        sha256: hash.clone().into(),
         ..document("one")
     };
     let parts =
@@ -550,7 +668,7 @@ async fn memory_does_not_follow_the_size_of_a_file() {
             seen.update(&bytes);
         }
     }
-    assert_eq!(hex::encode(seen.finalize()), hash);
+    assert_eq!(seen.finalize().to_vec(), hash);
     let (_, most) = memory(id);
     assert!(
         most < before + (24 << 10),

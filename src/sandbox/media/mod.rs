@@ -21,6 +21,8 @@ use base64::{
     prelude::BASE64_URL_SAFE_NO_PAD,
 };
 
+use sha2::{Digest as _, Sha256};
+
 pub use routes::routes;
 
 use super::{error::SandboxError, keys::random_bytes};
@@ -178,6 +180,16 @@ impl MediaHost {
         }
         self.used.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Takes a whole file from a phone; returns the path at which it is fetched.
+    pub fn leave(&self, bytes: &[u8]) -> Result<String, SandboxError> {
+        let hash = Hash(Sha256::digest(bytes).into());
+        if !self.reserve(bytes.len() as u64) {
+            return Err(SandboxError::Exhausted("the media host is full"));
+        }
+        fs::write(self.whole(hash), bytes)?;
+        Ok(routes::path(hash))
     }
 
     /// What happens to this transfer, if anything does.

@@ -105,10 +105,15 @@ async fn progress(host: &MediaHost, hash: Hash) -> Response {
     }
 }
 
-/// What an upload is answered with. The path has a query of its own: some clients append to it with `&`, some
-/// with `?`, and both must find the file.
+/// Where a file is fetched. The path has a query of its own: some clients append to it with `&`, some with `?`,
+/// and both must find the file.
+pub(super) fn path(hash: Hash) -> String {
+    format!("{DOWNLOADS}/{}?ccb=11-4&_nc_sid=5e03e0", hash.token())
+}
+
+/// What an upload is answered with.
 fn place(host: &MediaHost, hash: Hash) -> serde_json::Value {
-    let path = format!("{DOWNLOADS}/{}?ccb=11-4&_nc_sid=5e03e0", hash.token());
+    let path = path(hash);
     json!({
         "url": format!("https://{}{path}", host.authority()),
         "direct_path": path,

@@ -22,12 +22,22 @@ use crate::{
     },
 };
 
+/// The values of a row.
+macro_rules! insert {
+    ($verb:literal) => {
+        with_columns!(
+            $verb,
+            ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+    };
+}
+
 /// A statement with the columns that `media_of` reads in between.
 macro_rules! with_columns {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
-            " instance, id, kind, state, mimetype, filename, size, sha256, width, height, thumbnail, \
+            " instance, id, kind, state, mime_type, file_name, size, sha256, width, height, duration, thumbnail, \
              source, chat, message_id, create_time, update_time, expire_time, attempts, attempt_time ",
             $after
         )
@@ -43,21 +53,22 @@ fn media_of(row: &SqliteRow) -> Result<MediaRow> {
         id: MediaId(Uuid::try_parse(row.try_get(1)?).map_err(|_| unknown())?),
         kind: MediaKind::from_number(row.try_get(2)?).ok_or_else(unknown)?,
         state: MediaState::from_number(row.try_get(3)?).ok_or_else(unknown)?,
-        mimetype: row.try_get(4)?,
-        filename: row.try_get(5)?,
+        mime_type: row.try_get(4)?,
+        file_name: row.try_get(5)?,
         size: row.try_get::<i64, _>(6)?.cast_unsigned(),
         sha256: row.try_get::<Vec<u8>, _>(7)?.into(),
         width: row.try_get(8)?,
         height: row.try_get(9)?,
-        thumbnail: row.try_get::<Vec<u8>, _>(10)?.into(),
-        source: row.try_get::<Vec<u8>, _>(11)?.into(),
-        chat: row.try_get(12)?,
-        message_id: row.try_get(13)?,
-        create_time: from_micros(row.try_get(14)?),
-        update_time: from_micros(row.try_get(15)?),
-        expire_time: time(16)?,
-        attempts: row.try_get(17)?,
-        attempt_time: time(18)?,
+        duration: row.try_get(10)?,
+        thumbnail: row.try_get::<Vec<u8>, _>(11)?.into(),
+        source: row.try_get::<Vec<u8>, _>(12)?.into(),
+        chat: row.try_get(13)?,
+        message_id: row.try_get(14)?,
+        create_time: from_micros(row.try_get(15)?),
+        update_time: from_micros(row.try_get(16)?),
+        expire_time: time(17)?,
+        attempts: row.try_get(18)?,
+        attempt_time: time(19)?,
     })
 }
 
@@ -65,7 +76,13 @@ pub(super) async fn create(media: &MediaRow, unit: &mut Unit) -> Result<bool> {
     if unit.is_deleted(media.instance)? {
         return Ok(false);
     }
-    write(media, &mut unit.connection).await?;
+    // What a message brings again may be further by now.
+    write(
+        media,
+        insert!("INSERT OR IGNORE INTO media ("),
+        &mut unit.connection,
+    )
+    .await?;
     Ok(true)
 }
 
@@ -86,37 +103,44 @@ pub(super) async fn replace(
     if known != Some(*from as i32) {
         return Ok(false);
     }
-    write(media, &mut unit.connection).await?;
+    write(
+        media,
+        insert!("INSERT OR REPLACE INTO media ("),
+        &mut unit.connection,
+    )
+    .await?;
     unit.append(events.iter().cloned())?;
     Ok(true)
 }
 
-async fn write(media: &MediaRow, connection: &mut SqliteConnection) -> Result<()> {
-    sqlx::query(with_columns!(
-        "INSERT OR REPLACE INTO media (",
-        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    ))
-    .bind(media.instance.0)
-    .bind(media.id.to_string())
-    .bind(media.kind as i32)
-    .bind(media.state as i32)
-    .bind(&media.mimetype)
-    .bind(&media.filename)
-    .bind(media.size.cast_signed())
-    .bind(&media.sha256[..])
-    .bind(media.width)
-    .bind(media.height)
-    .bind(&media.thumbnail[..])
-    .bind(&media.source[..])
-    .bind(&media.chat)
-    .bind(&media.message_id)
-    .bind(micros(media.create_time))
-    .bind(micros(media.update_time))
-    .bind(media.expire_time.map(micros))
-    .bind(media.attempts)
-    .bind(media.attempt_time.map(micros))
-    .execute(connection)
-    .await?;
+async fn write(
+    media: &MediaRow,
+    statement: &'static str,
+    connection: &mut SqliteConnection,
+) -> Result<()> {
+    sqlx::query(statement)
+        .bind(media.instance.0)
+        .bind(media.id.to_string())
+        .bind(media.kind as i32)
+        .bind(media.state as i32)
+        .bind(&media.mime_type)
+        .bind(&media.file_name)
+        .bind(media.size.cast_signed())
+        .bind(&media.sha256[..])
+        .bind(media.width)
+        .bind(media.height)
+        .bind(media.duration)
+        .bind(&media.thumbnail[..])
+        .bind(&media.source[..])
+        .bind(&media.chat)
+        .bind(&media.message_id)
+        .bind(micros(media.create_time))
+        .bind(micros(media.update_time))
+        .bind(media.expire_time.map(micros))
+        .bind(media.attempts)
+        .bind(media.attempt_time.map(micros))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -124,7 +124,7 @@ impl Outbox {
         }
     }
 
-    fn row(&self) -> InstanceRow {
+    pub(super) fn row(&self) -> InstanceRow {
         self.instance.borrow().clone()
     }
 
@@ -222,7 +222,7 @@ impl Outbox {
         });
     }
 
-    fn open_client(&self) -> Result<Arc<Client>, WaError> {
+    pub(super) fn open_client(&self) -> Result<Arc<Client>, WaError> {
         let client = self.client.borrow().clone();
         client.ok_or_else(|| {
             let mut row = self.row();
