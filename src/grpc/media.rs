@@ -7,6 +7,7 @@ use futures::{
     Stream, StreamExt as _,
     stream::{self, BoxStream},
 };
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 use uuid::Uuid;
 
@@ -65,6 +66,17 @@ impl MediaFiles {
         Ok((instance, media))
     }
 
+    /// The next part of an upload, if it comes in time.
+    async fn next(
+        &self,
+        parts: &mut Streaming<v1::UploadMediaRequest>,
+    ) -> Result<Option<v1::UploadMediaRequest>, Status> {
+        match timeout(self.media.stall_timeout(), parts.message()).await {
+            Ok(part) => part,
+            Err(_) => Err(MediaError::Stalled.into()),
+        }
+    }
+
     fn resource(&self, instance: &InstanceRow, row: &MediaRow) -> v1::Media {
         resource(row, instance.id, self.links.as_deref())
     }
@@ -79,7 +91,7 @@ impl MediaService for MediaFiles {
         let caller = access::permit(&request, Permission::MediaWrite)?;
         let mut parts = request.into_inner();
         let Some(upload_media_request::Part::Metadata(told)) =
-            parts.message().await?.and_then(|first| first.part)
+            self.next(&mut parts).await?.and_then(|first| first.part)
         else {
             return Err(field_invalid("metadata", "must come first"));
         };
@@ -93,7 +105,7 @@ impl MediaService for MediaFiles {
         let new = new_media(&instance, &told)?;
         let row = match told.url.is_empty() {
             true => self.media.take(new, chunks(parts)).await?,
-            false if parts.message().await?.is_some() => {
+            false if self.next(&mut parts).await?.is_some() => {
                 return Err(field_invalid("metadata.url", "goes without chunks"));
             }
             false => self.media.fetch(new, &told.url).await?,
@@ -179,6 +191,7 @@ fn new_media(instance: &InstanceRow, told: &v1::UploadMediaMetadata) -> Result<N
         instance: instance.number,
         kind,
         mime_type: told.mime_type.clone(),
+        only_hint: false,
         file_name: name.clone(),
         size: (told.size_bytes > 0).then_some(told.size_bytes),
         sha256,

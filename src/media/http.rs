@@ -17,8 +17,12 @@ use tokio::net::TcpListener;
 use super::{
     Media, MediaError,
     links::{self, LinkError, Links, Part},
+    listener::Bounded,
 };
 use crate::{domain::media::MediaState, lifecycle::Shutdown, storage::media::MediaRow};
+
+/// Most connections at a time; more wait.
+const CONNECTIONS: usize = 256;
 
 #[derive(Clone)]
 struct Server {
@@ -37,6 +41,7 @@ pub async fn serve(
     let routes = Router::new()
         .route(&path, get(show))
         .with_state(Server { media, links });
+    let listener = Bounded::new(listener, CONNECTIONS);
     let serving = axum::serve(listener, routes).with_graceful_shutdown({
         let shutdown = shutdown.clone();
         async move { shutdown.begun().await }

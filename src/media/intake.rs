@@ -39,6 +39,8 @@ pub struct NewMedia {
     pub kind: Option<MediaKind>,
     /// The type; empty follows from the bytes.
     pub mime_type: String,
+    /// The type is what a web server says: where the bytes say otherwise, they are believed.
+    pub only_hint: bool,
     /// The name of the file, if it has one.
     pub file_name: String,
     /// How many bytes; `None` is unknown.
@@ -294,15 +296,15 @@ fn judge(new: &NewMedia, head: &[u8]) -> Result<(MediaKind, String), MediaError>
         declared: declared.to_owned(),
         found: found.unwrap_or("of no known type").to_owned(),
     };
-    if let Some(found) = found
-        && !new.mime_type.is_empty()
-        && !sniff::agrees(&new.mime_type, found)
-        // Sent as a document, a file is whatever its owner calls it.
-        && new.kind != Some(MediaKind::Document)
-    {
-        return Err(wrong(&new.mime_type, Some(found)));
+    let contradicted =
+        found.filter(|found| !new.mime_type.is_empty() && !sniff::agrees(&new.mime_type, found));
+    // Sent as a document, a file is whatever its owner calls it.
+    if contradicted.is_some() && !new.only_hint && new.kind != Some(MediaKind::Document) {
+        return Err(wrong(&new.mime_type, contradicted));
     }
-    let vague = new.mime_type.is_empty() || new.mime_type == "application/octet-stream";
+    let vague = new.mime_type.is_empty()
+        || new.mime_type == "application/octet-stream"
+        || (contradicted.is_some() && new.only_hint);
     let mime_type = match (vague, found) {
         (false, _) => new.mime_type.clone(),
         (true, Some(found)) => found.to_owned(),

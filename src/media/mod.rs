@@ -10,6 +10,7 @@ mod error;
 mod http;
 mod intake;
 pub mod links;
+mod listener;
 pub mod picture;
 mod resource;
 mod sniff;
@@ -130,6 +131,11 @@ impl Media {
         &self.config.limits
     }
 
+    /// How long a transfer in may stand still.
+    pub fn stall_timeout(&self) -> Duration {
+        self.config.stall_timeout
+    }
+
     /// What is known of a media.
     pub async fn find(
         &self,
@@ -184,6 +190,7 @@ impl Media {
         let mut new = new;
         if new.mime_type.is_empty() {
             let told = fetched.content_type.clone().unwrap_or_default();
+            new.only_hint = true;
             new.mime_type = match sniff::is_mime_type(&told) {
                 true => told,
                 false => String::new(),

@@ -75,6 +75,7 @@ impl Place {
             instance: self.instance,
             kind: Some(MediaKind::Document),
             mime_type: String::new(),
+            only_hint: false,
             file_name: String::new(),
             size: None,
             sha256: None,

@@ -206,10 +206,13 @@ impl Registry {
         }
     }
 
-    /// The client of an instance that is open, with its row.
-    pub(super) fn open_client(&self, number: InstanceNumber) -> Option<(InstanceRow, Arc<Client>)> {
+    /// An instance, with its client while it is open.
+    pub(super) fn at_work(
+        &self,
+        number: InstanceNumber,
+    ) -> Option<(InstanceRow, Option<Arc<Client>>)> {
         let outbox = self.outbox(number).ok()?;
-        Some((outbox.row(), outbox.open_client().ok()?))
+        Some((outbox.row(), outbox.open_client().ok()))
     }
 
     fn outbox(&self, number: InstanceNumber) -> Result<Arc<Outbox>, WaError> {

@@ -345,7 +345,9 @@ async fn website(body: Vec<u8>) -> String {
             };
             let head = match path.starts_with("GET /none") {
                 true => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
-                false => format!("HTTP/1.1 200 OK\r\ncontent-length: {announced}\r\n\r\n"),
+                false => format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {announced}\r\n\r\n"
+                ),
             };
             let _ = stream.write_all(head.as_bytes()).await;
             let _ = stream.write_all(&body).await;

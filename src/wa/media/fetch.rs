@@ -40,7 +40,7 @@ const AT_ONCE: usize = 4;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// When one whose instance is not connected is looked at again.
-const AWAY: Duration = Duration::from_secs(15);
+const AWAY: Duration = Duration::from_secs(60);
 
 /// Bytes that are read at once.
 const BITE: usize = 256 << 10;
@@ -125,7 +125,8 @@ pub async fn fetch_all(fetcher: Fetcher, shutdown: Shutdown) {
 
 impl Fetcher {
     async fn fetch(&self, row: MediaRow) -> Result<(), StorageError> {
-        let Some((instance, client)) = self.registry.open_client(row.instance) else {
+        // Its rows are going too.
+        let Some((instance, client)) = self.registry.at_work(row.instance) else {
             return self.postpone(row, AWAY).await;
         };
         let Some(whereabouts) = Whereabouts::decode(&row.source) else {
@@ -136,6 +137,9 @@ impl Fetcher {
         if over || too_large {
             return self.settle(&instance, row, MediaState::Gone).await;
         }
+        let Some(client) = client else {
+            return self.postpone(row, AWAY).await;
+        };
         if row.state == MediaState::ExpiredAsked {
             return self.ask(&instance, &client, row, whereabouts).await;
         }
