@@ -13,7 +13,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn media(instance: InstanceNumber, state: MediaState) -> MediaRow {
+pub(super) fn media(instance: InstanceNumber, state: MediaState) -> MediaRow {
     MediaRow {
         instance,
         id: MediaId::generate(),
