@@ -276,12 +276,12 @@ async fn flooded(
             .server
             .subscribe(channel.clone(), load::received_from_now())
             .await?;
-        let (cpu, net, begun) = (stage.gateway.cpu()?, stage.network.cpu()?, Instant::now());
-        let (_, (_, last)) = tokio::try_join!(
+        let (cpu, net) = (stage.gateway.cpu()?, stage.network.cpu()?);
+        let (_, (first, last)) = tokio::try_join!(
             stage.flood(friends, &to, count),
             load::read_events(&mut stream, count)
         )?;
-        let wall = (last - begun).as_secs_f64();
+        let wall = (last - first).as_secs_f64();
         let (ours, cost) = (
             count as f64 / wall,
             (stage.gateway.cpu()? - cpu).as_secs_f64(),
