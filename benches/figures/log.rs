@@ -109,8 +109,10 @@ pub fn sealed_event(time: SystemTime) -> v1::Event {
         record_time: time,
         body: new.body,
     };
-    let sealed = events::seal(wagate::domain::cursor::LogEpoch(1), &stored);
-    v1::Event::decode(sealed).expect("what was just encoded")
+    let mut batch = events::Batch::new(wagate::domain::cursor::LogEpoch(1));
+    let _first = batch.push(&stored, usize::MAX);
+    let sealed = v1::EventBatch::decode(batch.take()).expect("what was just encoded");
+    sealed.events.into_iter().next().expect("one was put in")
 }
 
 /// What is played.
