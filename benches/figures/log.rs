@@ -109,9 +109,8 @@ pub fn sealed_event(time: SystemTime) -> v1::Event {
         record_time: time,
         body: new.body,
     };
-    let mut batch = events::Batch::new(wagate::domain::cursor::LogEpoch(1));
-    let _first = batch.push(&stored, usize::MAX);
-    let sealed = v1::EventBatch::decode(batch.take()).expect("what was just encoded");
+    let run = events::Run::seal(wagate::domain::cursor::LogEpoch(1), &[stored]);
+    let sealed = v1::EventBatch::decode(run.into_bytes()).expect("what was just encoded");
     sealed.events.into_iter().next().expect("one was put in")
 }
 

@@ -21,7 +21,7 @@ use crate::{
         ids::InstanceNumber,
     },
     storage::{
-        MessageRow, NewEvent, Result,
+        MessageRow, NewEvent, Result, StoredEvent,
         device::{RecordChange, RecordKind},
     },
 };
@@ -85,6 +85,31 @@ struct EventRow {
     event: NewEvent,
 }
 
+impl EventRow {
+    /// As it will be read.
+    fn stored(self) -> StoredEvent {
+        StoredEvent {
+            position: Position(self.position),
+            id: self.event.id,
+            instance: self.event.instance,
+            instance_sequence: self.sequence,
+            event_type: self.event.event_type,
+            record_time: time::from_micros(self.record_time),
+            body: self.event.body,
+        }
+    }
+}
+
+/// What a commit did to the log.
+pub(super) struct Committed {
+    /// Where the log ends now.
+    pub(super) head: Position,
+    /// What was appended.
+    pub(super) events: Vec<StoredEvent>,
+    /// Whether events were changed or removed.
+    pub(super) rewrote: bool,
+}
+
 /// A record's key, its device's included.
 pub(super) type RecordKey = (InstanceNumber, RecordKind, Arc<str>);
 
@@ -95,6 +120,10 @@ pub(super) struct Unit {
     counters: Option<Counters>,
     changed: bool,
     events: Vec<EventRow>,
+    /// Events that are written but not committed yet.
+    written: Vec<StoredEvent>,
+    /// Whether events in the database were changed or removed.
+    rewrote: bool,
     touched: BTreeSet<InstanceNumber>,
     outbound: Vec<MessageRow>,
     /// The last word on each record; `None` removes it.
@@ -112,6 +141,8 @@ impl Unit {
             counters: Some(counters),
             changed: false,
             events: Vec::new(),
+            written: Vec::new(),
+            rewrote: false,
             touched: BTreeSet::new(),
             outbound: Vec::new(),
             records: HashMap::new(),
@@ -130,13 +161,22 @@ impl Unit {
         Ok(())
     }
 
-    /// Writes what is left and commits. Says where the log ends now.
-    pub(super) async fn commit(&mut self) -> Result<Position> {
+    /// Writes what is left and commits.
+    pub(super) async fn commit(&mut self) -> Result<Committed> {
         self.flush().await?;
         sqlx::query("COMMIT").execute(&mut self.connection).await?;
         self.new_messages.clear();
         self.new_requests.clear();
-        Ok(Position(self.counters()?.head))
+        Ok(Committed {
+            head: Position(self.counters()?.head),
+            events: std::mem::take(&mut self.written),
+            rewrote: std::mem::take(&mut self.rewrote),
+        })
+    }
+
+    /// Events in the database are about to be changed or removed.
+    pub(super) fn rewrites_events(&mut self) {
+        self.rewrote = true;
     }
 
     pub(super) async fn roll_back(&mut self) {
@@ -145,6 +185,8 @@ impl Unit {
         self.counters = None;
         self.changed = false;
         self.events.clear();
+        self.written.clear();
+        self.rewrote = false;
         self.touched.clear();
         self.outbound.clear();
         self.records.clear();
@@ -310,7 +352,8 @@ impl Unit {
             },
         )
         .await?;
-        self.events.clear();
+        let written = self.events.drain(..).map(EventRow::stored);
+        self.written.extend(written);
         let mut last = Vec::with_capacity(self.touched.len());
         for instance in std::mem::take(&mut self.touched) {
             let sequences = &self.counters()?.sequences;

@@ -4,7 +4,7 @@
 //! commit. A job that fails does not fail the others: the transaction is rolled back and each job
 //! runs again in one of its own, so jobs must not change anything but the unit they are given.
 
-use std::{fs::File, marker::PhantomData, time::Duration};
+use std::{fs::File, marker::PhantomData, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::{again, closed, fenced, is_outage},
-    messages, requests,
-    unit::Unit,
+    messages,
+    recent::Recent,
+    requests,
+    unit::{Committed, Unit},
 };
 use crate::{
     domain::{cursor::Position, ids::InstanceNumber},
@@ -135,6 +137,7 @@ pub(super) struct Writer {
 
 /// What the writer tells everybody.
 pub(super) struct Signals {
+    pub(super) recent: Arc<Recent>,
     pub(super) head: watch::Sender<Position>,
     pub(super) writable: watch::Sender<bool>,
     pub(super) commits: watch::Sender<u64>,
@@ -284,9 +287,17 @@ impl Task {
     /// Runs these jobs in one transaction: all of them or none.
     async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<()> {
         let outcome = attempt(&mut self.unit, jobs).await;
-        match &outcome {
-            Ok(head) => {
-                let head = *head;
+        match outcome {
+            Ok(Committed {
+                head,
+                events,
+                rewrote,
+            }) => {
+                if rewrote {
+                    self.signals.recent.forget(head);
+                } else {
+                    self.signals.recent.append(events);
+                }
                 self.signals.commits.send_modify(|commits| *commits += 1);
                 self.signals.head.send_if_modified(|known| {
                     let moved = *known != head;
@@ -294,13 +305,14 @@ impl Task {
                     moved
                 });
                 self.set_writable(true);
+                Ok(())
             }
             Err(error) => {
                 self.unit.roll_back().await;
-                self.note(error);
+                self.note(&error);
+                Err(error)
             }
         }
-        outcome.map(drop)
     }
 
     async fn probe(&mut self) {
@@ -339,7 +351,7 @@ impl Task {
     }
 }
 
-async fn attempt(unit: &mut Unit, jobs: &mut [Box<dyn Job>]) -> Result<Position> {
+async fn attempt(unit: &mut Unit, jobs: &mut [Box<dyn Job>]) -> Result<Committed> {
     unit.begin().await?;
     messages::store_new(unit, jobs.iter().flat_map(|job| job.messages())).await?;
     requests::store_new(unit, jobs.iter().filter_map(|job| job.request())).await?;
