@@ -26,6 +26,7 @@ use crate::{
     events::{Log, Retention},
     grpc::{
         ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
+        contacts::Contacts,
         ending::Ending,
         instances::{self, Instances},
         messages::Messages,
@@ -136,6 +137,7 @@ impl Gateway {
                 instances::PAIR,
                 keys.clone(),
             ))
+            .add(Contacts::server(storage.clone()))
             .add(Messages::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             let control = SandboxServiceServer::new(sandbox.service())

@@ -32,13 +32,15 @@ pub enum EventType {
     MessageStatus,
     /// `error.reported`
     ErrorReported,
+    /// `contact.merged`
+    ContactMerged,
     /// `unmapped`
     Unmapped,
 }
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 11] = [
+    pub const EVERY: [Self; 12] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -49,6 +51,7 @@ impl EventType {
         Self::MessageSent,
         Self::MessageStatus,
         Self::ErrorReported,
+        Self::ContactMerged,
         Self::Unmapped,
     ];
 
@@ -65,6 +68,7 @@ impl EventType {
             Self::MessageSent => "message.sent",
             Self::MessageStatus => "message.status",
             Self::ErrorReported => "error.reported",
+            Self::ContactMerged => "contact.merged",
             Self::Unmapped => "unmapped",
         }
     }

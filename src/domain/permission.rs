@@ -17,6 +17,8 @@ pub enum Permission {
     MessagesRead,
     /// `messages:write`
     MessagesWrite,
+    /// `contacts:read`
+    ContactsRead,
     /// `events:read`
     EventsRead,
     /// `keys:write`
@@ -27,13 +29,14 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 9] = [
+    pub const EVERY: [Self; 10] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
         Self::InstancesPair,
         Self::MessagesRead,
         Self::MessagesWrite,
+        Self::ContactsRead,
         Self::EventsRead,
         Self::KeysWrite,
         Self::SandboxWrite,
@@ -48,6 +51,7 @@ impl Permission {
             Self::InstancesPair => "instances:pair",
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",
+            Self::ContactsRead => "contacts:read",
             Self::EventsRead => "events:read",
             Self::KeysWrite => "keys:write",
             Self::SandboxWrite => "sandbox:write",

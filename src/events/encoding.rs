@@ -53,6 +53,7 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::MessageSent(_) => EventType::MessageSent,
         Payload::MessageStatus(_) => EventType::MessageStatus,
         Payload::ErrorReported(_) => EventType::ErrorReported,
+        Payload::ContactMerged(_) => EventType::ContactMerged,
         Payload::Unmapped(_) => EventType::Unmapped,
     }
 }

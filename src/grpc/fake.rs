@@ -14,14 +14,16 @@ use crate::{
     domain::{
         cursor::{LogEpoch, Position},
         event_type::{EventType, Retention},
-        ids::{ApiKeyId, EventId, InstanceId, InstanceName, InstanceNumber},
+        ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber},
         permission::Permission,
         session::SessionState,
     },
     storage::{
         AcceptOutcome, ApiKeyRow, BodyRewrite, EventPage, EventQuery, EventsOf, InstanceChange,
         InstanceRow, LogBounds, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
-        RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError, StoredEvent,
+        RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError,
+        StoredEvent,
+        contact::{ContactKey, ContactMerge, ContactRow, Sighting},
         device,
     },
 };
@@ -315,6 +317,28 @@ impl Storage for Fake {
         };
         let rows = self.state().instances.clone().into_iter();
         Ok(rows.filter(wanted).take(limit).collect())
+    }
+
+    async fn learn_contacts(
+        &self,
+        _: InstanceNumber,
+        _: Vec<Sighting>,
+        _: EventsOf<ContactMerge>,
+    ) -> Result<()> {
+        not_faked()
+    }
+
+    async fn lookup_contact(&self, _: InstanceNumber, _: ContactKey) -> Result<Option<ContactRow>> {
+        not_faked()
+    }
+
+    async fn list_contacts(
+        &self,
+        _: InstanceNumber,
+        _: Option<ContactId>,
+        _: usize,
+    ) -> Result<Vec<ContactRow>> {
+        not_faked()
     }
 
     async fn record_messages(&self, _: Vec<(MessageRow, Vec<NewEvent>)>) -> Result<Vec<bool>> {

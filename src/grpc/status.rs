@@ -106,6 +106,7 @@ fn code(reason: Reason) -> Code {
         | Reason::InstanceGone
         | Reason::MessageNotFound
         | Reason::EventNotFound
+        | Reason::ContactNotFound
         | Reason::ApiKeyNotFound => Code::NotFound,
         Reason::InstanceNameTaken => Code::AlreadyExists,
         Reason::InstanceAlreadyPaired

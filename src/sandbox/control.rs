@@ -38,11 +38,19 @@ impl From<SandboxError> for Status {
             SandboxError::NoSuchPhone(_)
             | SandboxError::NoSuchUser(_)
             | SandboxError::NoSuchDevice(_)
+            | SandboxError::NoSuchGroup(_)
             | SandboxError::NothingToPair { .. } => Status::not_found(text),
             SandboxError::Exists { .. } => Status::already_exists(text),
             SandboxError::NotConnected(_) | SandboxError::Refused(_) => {
                 Status::failed_precondition(text)
             }
+            SandboxError::Denied { code, .. } => match code {
+                401 | 403 | 405 => Status::permission_denied(text),
+                404 => Status::not_found(text),
+                400 | 406 => Status::invalid_argument(text),
+                409 => Status::already_exists(text),
+                _ => Status::failed_precondition(text),
+            },
             SandboxError::Exhausted(_) => Status::resource_exhausted(text),
             SandboxError::TimedOut => Status::deadline_exceeded(text),
             SandboxError::Closed => Status::unavailable(text),
@@ -83,6 +91,7 @@ impl SandboxService for ControlService {
             push_name: request.push_name,
             lid_addressed: request.lid_addressed,
             dormant: request.dormant,
+            ..PhoneOptions::default()
         };
         let phone = self.sandbox.create_phone(options).await?;
         Ok(Response::new(pb::CreatePhoneResponse {

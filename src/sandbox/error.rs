@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::address::{DeviceAddress, Number};
+use super::{
+    address::{DeviceAddress, Number},
+    group::GroupId,
+};
 
 /// Why a call of the control API failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,17 @@ pub enum SandboxError {
     /// The user named does not exist.
     #[error("to: nobody on this network has the number or LID {0}")]
     NoSuchUser(String),
+    /// The group named does not exist.
+    #[error("group: there is no group {0}@g.us")]
+    NoSuchGroup(GroupId),
+    /// The network refused what a phone asked for.
+    #[error("the network refuses it: {code} {text}")]
+    Denied {
+        /// WhatsApp's code for why: 401, 403, 404, 405, 406, 409, 410, 419 …
+        code: u16,
+        /// WhatsApp's words for it.
+        text: String,
+    },
     /// The device named does not exist.
     #[error("device: {0} is not a linked device")]
     NoSuchDevice(DeviceAddress),

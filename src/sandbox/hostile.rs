@@ -14,7 +14,7 @@ use super::{
 impl Sandbox {
     /// Sends a device any stanza.
     pub fn inject(&self, device: DeviceAddress, stanza: Node) -> Result<(), SandboxError> {
-        self.inject_outgoing(device, Outgoing::Stanza(stanza))
+        self.inject_outgoing(device, Outgoing::Stanza(stanza.into()))
     }
 
     /// Sends a device a frame that holds these bytes where a stanza belongs: first the byte that says whether the

@@ -75,9 +75,24 @@ pub struct Account {
     pub key_index_time: u64,
     /// Its devices, the phone as 0.
     pub devices: BTreeMap<u16, Device>,
-    /// Accounts it has exchanged messages with: they are told when its devices change.
+    /// Accounts it has exchanged messages with: they are told when its devices change, and count as its contacts.
     #[serde(default)]
     pub peers: BTreeSet<Number>,
+    /// Who may add it to a group.
+    #[serde(default)]
+    pub group_adds: GroupAdds,
+}
+
+/// Who may add an account to groups. Everybody else may only invite it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupAdds {
+    /// Everybody.
+    #[default]
+    Everyone,
+    /// Accounts it has exchanged messages with.
+    Contacts,
+    /// Nobody.
+    Nobody,
 }
 
 impl Account {

@@ -20,6 +20,7 @@ use super::{
     address::{DeviceAddress, Lid, Namespace, Number, User},
     error::SandboxError,
     faults::{Direction, Faults},
+    group::{Group, GroupId},
     iq,
     keys::NetworkKeys,
     model::{Account, PreKeyPool},
@@ -32,7 +33,7 @@ use super::{
 };
 
 /// Stanzas that may wait for one slow connection; past it the connection is cut and its queue waits for the next.
-const OUTBOUND_QUEUE: usize = 1024;
+const OUTBOUND_QUEUE: usize = 8192;
 
 /// Stanzas that may be on their way delayed at once; past it they go undelayed.
 const MAX_DELAYED: usize = 4096;
@@ -56,10 +57,10 @@ pub enum Role {
 /// What a connection has to do next.
 #[derive(Debug)]
 pub enum Outgoing {
-    /// Send it.
-    Stanza(Node),
+    /// Send it. Shared: what is told to a group goes to thousands of devices.
+    Stanza(Arc<Node>),
     /// Send it and close.
-    Last(Node),
+    Last(Arc<Node>),
     /// Send these bytes as if they were a stanza, under the cipher.
     Plain(Bytes),
     /// Put these bytes on the socket as a frame, past the cipher.
@@ -107,6 +108,9 @@ pub struct State {
     pub(super) accounts: BTreeMap<Number, Account>,
     lids: HashMap<Lid, Number>,
     pub(super) phones: BTreeMap<Number, Arc<Phone>>,
+    pub(super) groups: BTreeMap<GroupId, Group>,
+    /// Invite codes that lead somewhere, also those that no longer let anybody in.
+    pub(super) invites: HashMap<String, GroupId>,
     pub(super) prekeys: HashMap<DeviceAddress, PreKeyPool>,
     pub(super) queues: HashMap<DeviceAddress, Queue>,
     pub(super) links: HashMap<DeviceAddress, Link>,
@@ -150,6 +154,11 @@ impl Network {
                 queues.insert(address, Queue::load(records, address)?);
             }
         }
+        let groups = Group::load(records)?;
+        let invites = groups
+            .values()
+            .flat_map(|group| group.codes().map(|code| (code.to_owned(), group.id)))
+            .collect();
         let store = Arc::new(store);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let network = Arc::new_cyclic(|network| Self {
@@ -157,6 +166,8 @@ impl Network {
                 accounts,
                 lids,
                 phones: BTreeMap::new(),
+                groups,
+                invites,
                 prekeys,
                 queues,
                 links: HashMap::new(),
@@ -345,9 +356,9 @@ impl State {
     pub(super) fn attach(&mut self, address: DeviceAddress, line: Line) -> ConnectionId {
         let connection = self.fresh_connection();
         if let Some(older) = self.links.remove(&address) {
-            older
-                .line
-                .send(Outgoing::Last(wire::stream_error(None, Some("replaced"))));
+            older.line.send(Outgoing::Last(
+                wire::stream_error(None, Some("replaced")).into(),
+            ));
         }
         let link = Link {
             connection,
@@ -376,7 +387,7 @@ impl State {
     }
 
     /// Sends a stanza to a device if it is connected.
-    pub(super) fn push(&mut self, address: DeviceAddress, node: Node) {
+    pub(super) fn push(&mut self, address: DeviceAddress, node: impl Into<Arc<Node>>) {
         if let Some(link) = self.links.get(&address) {
             let line = link.line.clone();
             self.transmit(&line, address, node);
@@ -384,7 +395,13 @@ impl State {
     }
 
     /// Sends a stanza by a line, through faults and log.
-    pub(super) fn transmit(&mut self, line: &Line, address: DeviceAddress, node: Node) {
+    pub(super) fn transmit(
+        &mut self,
+        line: &Line,
+        address: DeviceAddress,
+        node: impl Into<Arc<Node>>,
+    ) {
+        let node = node.into();
         let copies = self.faults.copies(Direction::ToDevice, address, &node);
         self.wire_log
             .record(address, Direction::ToDevice, &node, &copies);
@@ -406,7 +423,7 @@ impl State {
         };
         self.wire_log
             .record(address, Direction::ToDevice, &last, &[Duration::ZERO]);
-        link.line.send(Outgoing::Last(last));
+        link.line.send(Outgoing::Last(last.into()));
         true
     }
 

@@ -3,7 +3,10 @@
 //! A stanza for a device is stored before its sender gets the ack, sent when the device is there, and leaves the
 //! queue only by the device's receipt or ack. Never decrypts anything.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use wacore_binary::{Jid, Node, NodeContent, OwnedNodeRef, builder::NodeBuilder};
@@ -11,6 +14,7 @@ use wacore_binary::{Jid, Node, NodeContent, OwnedNodeRef, builder::NodeBuilder};
 use super::{
     address::{DeviceAddress, Namespace, Number},
     error::SandboxError,
+    group::GroupId,
     model::Account,
     network::State,
     store::{Batch, Records, base64_bytes},
@@ -63,9 +67,12 @@ pub struct Queue {
 }
 
 struct Waiting {
-    node: Node,
+    node: Arc<Node>,
     size: usize,
 }
+
+/// A stanza and the device it is for. What goes to many devices as it is, is shared.
+pub type Delivery = (DeviceAddress, Arc<Node>);
 
 impl Queue {
     /// The stored queue of a device.
@@ -77,7 +84,7 @@ impl Queue {
             let Ok(position) = u64::from_str_radix(position, 16) else {
                 continue;
             };
-            if let Some(node) = decode(stored.stanza) {
+            if let Some(node) = decode(stored.stanza).map(Arc::new) {
                 queue.insert(position, Waiting { node, size });
             }
         }
@@ -117,13 +124,16 @@ impl Queue {
         }
     }
 
-    fn append(&mut self, device: DeviceAddress, node: Node, batch: &mut Batch) {
-        let Ok(stanza) = wacore_binary::marshal(&node) else {
-            tracing::error!("a routed stanza does not encode");
-            return;
-        };
-        let (position, size) = (self.last + 1, stanza.len());
-        batch.put(record(device, position), &Stored { stanza });
+    fn append(
+        &mut self,
+        device: DeviceAddress,
+        node: Arc<Node>,
+        stored: &Stored,
+        batch: &mut Batch,
+    ) {
+        let position = self.last + 1;
+        batch.put(record(device, position), stored);
+        let size = stored.stanza.len();
         self.insert(position, Waiting { node, size });
     }
 
@@ -134,7 +144,7 @@ impl Queue {
             .get(id)
             .into_iter()
             .flatten()
-            .filter_map(|position| Some((position, &self.entries.get(position)?.node)))
+            .filter_map(|position| Some((position, &*self.entries.get(position)?.node)))
             .filter(|(_, node)| node.tag == tag)
             .collect();
         let exact: Vec<u64> = named
@@ -179,20 +189,57 @@ impl State {
     /// Stores stanzas for their devices and sends them to those that are there.
     pub(super) fn enqueue(
         &mut self,
-        deliveries: Vec<(DeviceAddress, Node)>,
-        mut batch: Batch,
+        deliveries: Vec<Delivery>,
+        batch: Batch,
     ) -> Result<(), WireError> {
-        let full = |(address, _): &(DeviceAddress, Node)| {
-            self.queues.get(address).is_some_and(Queue::is_full)
-        };
+        let full = |(address, _): &Delivery| self.queues.get(address).is_some_and(Queue::is_full);
         if deliveries.iter().any(full) {
             return Err(WireError::UNAVAILABLE);
         }
+        self.enqueue_unchecked(deliveries, batch)
+    }
+
+    /// The same for what many get: a device that lets its queue fill up misses it, the others do not.
+    pub(super) fn enqueue_where_room(
+        &mut self,
+        mut deliveries: Vec<Delivery>,
+        batch: Batch,
+    ) -> Result<(), WireError> {
+        deliveries.retain(|(address, _)| {
+            let room = !self.queues.get(address).is_some_and(Queue::is_full);
+            if !room {
+                tracing::warn!("a device whose queue is full misses a stanza of a group");
+            }
+            room
+        });
+        self.enqueue_unchecked(deliveries, batch)
+    }
+
+    fn enqueue_unchecked(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        mut batch: Batch,
+    ) -> Result<(), WireError> {
+        let mut encoded: Option<(Arc<Node>, Stored)> = None;
         for (address, node) in &deliveries {
-            self.queues
-                .entry(*address)
-                .or_default()
-                .append(*address, node.clone(), &mut batch);
+            // A shared stanza is encoded once for all in a row.
+            let fresh = match encoded.take_if(|(known, _)| Arc::ptr_eq(known, node)) {
+                Some(known) => known,
+                None => match wacore_binary::marshal(node) {
+                    Ok(stanza) => (node.clone(), Stored { stanza }),
+                    Err(error) => {
+                        tracing::error!(%error, "a routed stanza does not encode");
+                        continue;
+                    }
+                },
+            };
+            self.queues.entry(*address).or_default().append(
+                *address,
+                node.clone(),
+                &fresh.1,
+                &mut batch,
+            );
+            encoded = Some(fresh);
         }
         self.commit(&batch).map_err(|_| WireError::INTERNAL)?;
         for (address, node) in deliveries {
@@ -212,49 +259,53 @@ impl State {
         let (Some(id), Some(to)) = (wire::text(node, "id"), wire::jid(node, "to")) else {
             return;
         };
-        let outcome = self
-            .fan_out(from, &id, &to, node)
-            .and_then(|(deliveries, batch)| self.enqueue(deliveries, batch));
+        let outcome = match GroupId::of(&to) {
+            Some(group) => self.route_to_group(from, &id, group, node),
+            None => self.route_to_user(from, &id, &to, node).map(|()| None),
+        };
         let mut ack = NodeBuilder::new("ack")
             .attr("class", "message")
             .attr("id", id)
             .attr("from", to)
             .attr("t", wire::now());
-        if let Err(error) = outcome {
-            ack = ack.attr("error", error.0);
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(phash)) => ack = ack.attr("phash", phash),
+            Err(error) => ack = ack.attr("error", error.0),
         }
         self.push(from, ack.build());
     }
 
-    fn fan_out(
+    /// Answers with the hash of the group's devices if the sender knows others.
+    fn route_to_group(
+        &mut self,
+        from: DeviceAddress,
+        id: &str,
+        group: GroupId,
+        node: &Node,
+    ) -> Result<Option<String>, WireError> {
+        let sender = self.accounts.get(&from.number);
+        let sender = sender.ok_or(WireError::FORBIDDEN)?;
+        let envelope = envelope(id, sender, node);
+        let routed = self.fan_out_to_group(from, group, node, envelope, &extras(node))?;
+        self.enqueue_where_room(routed.deliveries, Batch::default())?;
+        Ok(routed.phash)
+    }
+
+    fn route_to_user(
         &mut self,
         from: DeviceAddress,
         id: &str,
         to: &Jid,
         node: &Node,
-    ) -> Result<(Vec<(DeviceAddress, Node)>, Batch), WireError> {
+    ) -> Result<(), WireError> {
         let sender = self
             .accounts
             .get(&from.number)
             .ok_or(WireError::FORBIDDEN)?;
         let (recipient, chat_namespace) = self.account_of(to).ok_or(WireError::NOT_FOUND)?;
         let chat = recipient.jid(chat_namespace);
-        let mut envelope = NodeBuilder::new("message")
-            .attr("id", id)
-            .attr("t", wire::now());
-        for key in COPIED {
-            if let Some(value) = node.attrs.get(key) {
-                envelope = envelope.attr(key, value.clone());
-            }
-        }
-        let envelope = envelope.attr("notify", sender.push_name.as_str()).build();
-        let extras: Vec<Node> = node
-            .children()
-            .unwrap_or_default()
-            .iter()
-            .filter(|child| !matches!(&*child.tag, "participants" | "enc" | "tctoken" | "cstoken"))
-            .cloned()
-            .collect();
+        let (envelope, extras) = (envelope(id, sender, node), extras(node));
 
         let mut deliveries = Vec::new();
         for (jid, enc) in ciphertexts(to, node) {
@@ -284,13 +335,13 @@ impl State {
                 .chain(extras.iter().cloned())
                 .collect();
             copy.content = Some(NodeContent::Nodes(content));
-            deliveries.push((address, copy));
+            deliveries.push((address, copy.into()));
         }
         let (one, other) = (sender.number, recipient.number);
         let mut batch = Batch::default();
         self.acquaint(one, other, &mut batch);
         self.acquaint(other, one, &mut batch);
-        Ok((deliveries, batch))
+        self.enqueue(deliveries, batch)
     }
 
     fn acquaint(&mut self, number: Number, peer: Number, batch: &mut Batch) {
@@ -310,6 +361,7 @@ impl State {
         let kind = wire::text(node, "type").unwrap_or_default();
         let mut batch = Batch::default();
         let retry = matches!(kind.as_str(), "retry" | "enc_rekey_retry");
+        let participant = wire::jid(node, "participant");
         if !retry {
             let more = node
                 .get_optional_child("list")
@@ -317,10 +369,14 @@ impl State {
                 .flat_map(|list| list.get_children_by_tag("item"))
                 .filter_map(|item| wire::text(item, "id"));
             for id in std::iter::once(id.clone()).chain(more) {
-                self.dequeue(from, "message", &id, &to, usize::MAX, &mut batch);
+                let author = participant.as_ref();
+                self.dequeue(from, "message", &id, &to, author, usize::MAX, &mut batch);
             }
         }
-        let deliveries = self.receipt_deliveries(from, &to, &kind, retry, node);
+        let deliveries = match GroupId::of(&to) {
+            Some(group) => self.group_receipt_deliveries(from, group, &kind, retry, node),
+            None => self.receipt_deliveries(from, &to, &kind, retry, node),
+        };
         if let Err(error) = self.enqueue(deliveries, batch) {
             tracing::warn!(error.code = error.0, "a receipt was not routed");
             return;
@@ -333,7 +389,7 @@ impl State {
         if !kind.is_empty() {
             ack = ack.attr("type", kind);
         }
-        if let Some(participant) = wire::jid(node, "participant") {
+        if let Some(participant) = participant {
             ack = ack.attr("participant", participant);
         }
         self.push(from, ack.build());
@@ -346,7 +402,7 @@ impl State {
         kind: &str,
         retry: bool,
         node: &Node,
-    ) -> Vec<(DeviceAddress, Node)> {
+    ) -> Vec<Delivery> {
         let (Some(reader), Some((author, namespace))) =
             (self.accounts.get(&from.number), self.account_of(to))
         else {
@@ -375,6 +431,7 @@ impl State {
         if own_business {
             receipt.attrs.insert("recipient", author.jid(namespace));
         }
+        let receipt = Arc::new(receipt);
         targets
             .into_iter()
             .filter(|target| *target != from && self.device(*target).is_some())
@@ -392,26 +449,35 @@ impl State {
         }
         let to = wire::jid(node, "to").unwrap_or_else(wire::server);
         let mut batch = Batch::default();
+        let participant = wire::jid(node, "participant");
         // A retry may have queued the same id again behind the one this ack is for.
-        self.dequeue(from, &class, &id, &to, 1, &mut batch);
+        self.dequeue(from, &class, &id, &to, participant.as_ref(), 1, &mut batch);
         let _ = self.commit(&batch);
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each narrows down the same stanza"
+    )]
     fn dequeue(
         &mut self,
         device: DeviceAddress,
         tag: &str,
         id: &str,
         sender: &Jid,
+        participant: Option<&Jid>,
         most: usize,
         batch: &mut Batch,
     ) {
-        let sender = self.account_of(sender).map(|(account, _)| account.number);
+        // In a group two people may choose the same id.
+        let in_group = GroupId::of(sender).is_some();
+        let sender = if in_group { participant } else { Some(sender) };
+        let sender = sender.and_then(|jid| self.account_of(jid).map(|(account, _)| account.number));
         let Some(queue) = self.queues.get(&device) else {
             return;
         };
         let found = queue.find(tag, id, |node| {
-            let from = wire::jid(node, "from")
+            let from = wire::jid(node, if in_group { "participant" } else { "from" })
                 .and_then(|jid| self.account_of(&jid).map(|(account, _)| account.number));
             sender.is_some() && from == sender
         });
@@ -508,7 +574,7 @@ impl State {
             .range(*after + 1..)
             .take(count)
             .map(|(position, waiting)| {
-                let mut node = waiting.node.clone();
+                let mut node = Node::clone(&waiting.node);
                 node.attrs.insert("offline", *sent);
                 (*after, *sent) = (*position, *sent + 1);
                 node
@@ -527,6 +593,29 @@ impl State {
             self.push(address, wire::ib(marker));
         }
     }
+}
+
+/// What all recipients of a message see of it.
+fn envelope(id: &str, sender: &Account, node: &Node) -> Node {
+    let mut envelope = NodeBuilder::new("message")
+        .attr("id", id)
+        .attr("t", wire::now());
+    for key in COPIED {
+        if let Some(value) = node.attrs.get(key) {
+            envelope = envelope.attr(key, value.clone());
+        }
+    }
+    envelope.attr("notify", sender.push_name.as_str()).build()
+}
+
+/// What stands beside the ciphertexts.
+fn extras(node: &Node) -> Vec<Node> {
+    node.children()
+        .unwrap_or_default()
+        .iter()
+        .filter(|child| !matches!(&*child.tag, "participants" | "enc" | "tctoken" | "cstoken"))
+        .cloned()
+        .collect()
 }
 
 /// Each ciphertext of a message with the device it is for.

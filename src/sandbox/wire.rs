@@ -13,12 +13,24 @@ pub struct WireError(pub u16, pub &'static str);
 impl WireError {
     /// The request makes no sense.
     pub const BAD_REQUEST: Self = Self(400, "bad-request");
+    /// The sender lacks the right to know this.
+    pub const UNAUTHORIZED: Self = Self(401, "not-authorized");
     /// The sender may not do this.
     pub const FORBIDDEN: Self = Self(403, "forbidden");
     /// Nothing by this name.
     pub const NOT_FOUND: Self = Self(404, "item-not-found");
+    /// Nobody like the sender does this here.
+    pub const NOT_ALLOWED: Self = Self(405, "not-allowed");
     /// Well-formed but unusable.
     pub const NOT_ACCEPTABLE: Self = Self(406, "not-acceptable");
+    /// It is so already, or has become something else meanwhile.
+    pub const CONFLICT: Self = Self(409, "conflict");
+    /// It was good once.
+    pub const GONE: Self = Self(410, "gone");
+    /// No more fit in.
+    pub const FULL: Self = Self(419, "resource-limit");
+    /// The message names people by the other of their two names.
+    pub const STALE_ADDRESSING: Self = Self(421, "stale-addressing-mode");
     /// Our storage failed.
     pub const INTERNAL: Self = Self(500, "internal-server-error");
     /// This network does not do that.
@@ -98,10 +110,10 @@ pub fn empty(tag: &'static str) -> Node {
     NodeBuilder::new(tag).build()
 }
 
-/// The reply to a request.
-pub fn iq_result(id: &str, children: Vec<Node>) -> Node {
+/// The reply to a request, from whom it was sent to.
+pub fn iq_result(id: &str, from: Jid, children: Vec<Node>) -> Node {
     let reply = NodeBuilder::new("iq")
-        .attr("from", server())
+        .attr("from", from)
         .attr("type", "result")
         .attr("id", id)
         .attr("t", now());
@@ -113,9 +125,9 @@ pub fn iq_result(id: &str, children: Vec<Node>) -> Node {
 }
 
 /// The refusal of a request.
-pub fn iq_error(id: &str, error: WireError) -> Node {
+pub fn iq_error(id: &str, from: Jid, error: WireError) -> Node {
     NodeBuilder::new("iq")
-        .attr("from", server())
+        .attr("from", from)
         .attr("type", "error")
         .attr("id", id)
         .children([error_node(error)])

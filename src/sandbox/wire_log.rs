@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt::{self, Write as _},
     time::{Duration, SystemTime},
 };
 
@@ -38,6 +39,32 @@ struct Ring {
     bytes: usize,
 }
 
+/// The XML of a stanza, as far as it is kept. What lies behind the cut is not even rendered.
+struct Cut(String);
+
+impl Cut {
+    fn of(node: &Node) -> String {
+        let mut cut = Self(String::new());
+        if write!(cut, "{}", DisplayableNode(node)).is_err() {
+            cut.0.push('…');
+        }
+        cut.0
+    }
+}
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = MAX_TEXT - self.0.len();
+        if part.len() <= room {
+            self.0.push_str(part);
+            return Ok(());
+        }
+        let cut = (0..=room).rev().find(|at| part.is_char_boundary(*at));
+        self.0.push_str(&part[..cut.unwrap_or(0)]);
+        Err(fmt::Error)
+    }
+}
+
 /// The rings.
 #[derive(Default)]
 pub struct WireLog {
@@ -58,15 +85,7 @@ impl WireLog {
             return;
         }
         self.sequence += 1;
-        let mut text = DisplayableNode(node).to_string();
-        if text.len() > MAX_TEXT {
-            let cut = (0..=MAX_TEXT)
-                .rev()
-                .find(|at| text.is_char_boundary(*at))
-                .unwrap_or(0);
-            text.truncate(cut);
-            text.push('…');
-        }
+        let text = Cut::of(node);
         let ring = self.rings.entry(device).or_default();
         ring.bytes += text.len();
         while ring.entries.len() >= ENTRIES_PER_DEVICE || ring.bytes > BYTES_PER_DEVICE {

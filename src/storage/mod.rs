@@ -6,6 +6,7 @@
 //! Never decides, retries or converts: event payloads and message contents are bytes to it.
 //! sqlx is named only below this module.
 
+pub mod contact;
 pub mod device;
 pub mod sqlite;
 
@@ -15,10 +16,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use self::contact::{ContactKey, ContactMerge, ContactRow, Sighting};
 use crate::domain::{
     cursor::{LogEpoch, Position},
     event_type::EventType,
-    ids::{ApiKeyId, EventId, InstanceId, InstanceName, InstanceNumber},
+    ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber},
     permission::Permission,
     session::SessionState,
 };
@@ -412,6 +414,30 @@ pub trait Storage: Send + Sync + 'static {
         only: Option<Vec<InstanceNumber>>,
         limit: usize,
     ) -> Result<Vec<InstanceRow>>;
+
+    // Contacts.
+
+    /// Enters sightings of people into the ledger, with the events of those that turn out to be one.
+    /// One transaction.
+    async fn learn_contacts(
+        &self,
+        instance: InstanceNumber,
+        sightings: Vec<Sighting>,
+        events: EventsOf<ContactMerge>,
+    ) -> Result<()>;
+    /// Finds one.
+    async fn lookup_contact(
+        &self,
+        instance: InstanceNumber,
+        key: ContactKey,
+    ) -> Result<Option<ContactRow>>;
+    /// Lists them in the order of their ids, after one.
+    async fn list_contacts(
+        &self,
+        instance: InstanceNumber,
+        after: Option<ContactId>,
+        limit: usize,
+    ) -> Result<Vec<ContactRow>>;
 
     // Messages.
 

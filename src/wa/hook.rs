@@ -9,7 +9,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use whatsapp_rust::{Client, InboundDurabilityHook, types::events::InboundMessage};
 
-use super::convert::{ids::Account, inbound, label};
+use super::{
+    contacts::{self, Contacts},
+    convert::{ids::Account, inbound, label},
+};
 use crate::{
     crash_points::CrashPoint,
     events,
@@ -29,6 +32,7 @@ const RETRY_AFTER: [Duration; 3] = [
 pub(super) struct Intake {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) instance: watch::Receiver<InstanceRow>,
+    pub(super) contacts: Contacts,
 }
 
 impl Intake {
@@ -45,13 +49,16 @@ impl Intake {
         let mut pauses = RETRY_AFTER.into_iter();
         loop {
             let Err(error) = self.storage.record_messages(rows.clone()).await else {
-                return Ok(());
+                break;
             };
             let Some(pause) = pauses.next() else {
                 return Err(error.into());
             };
             tokio::time::sleep(pause).await;
         }
+        let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
+        self.contacts.see(people.collect()).await;
+        Ok(())
     }
 
     fn convert(

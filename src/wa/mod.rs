@@ -5,6 +5,7 @@
 //! ([`outbound`]); [`convert`] is where WhatsApp's types become ours. Lets no type of the library
 //! out, and knows nothing of gRPC or SQL.
 
+mod contacts;
 mod convert;
 mod error;
 mod hook;
@@ -18,7 +19,9 @@ mod session;
 mod store;
 mod supervision;
 
-pub use convert::rows::{instance as instance_resource, message as message_resource};
+pub use convert::rows::{
+    contact as contact_resource, instance as instance_resource, message as message_resource,
+};
 pub use error::{WaError, network_name};
 pub use networks::{NetworksConfig, SandboxPeer};
 pub use outbound::Outgoing;

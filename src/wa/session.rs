@@ -20,6 +20,7 @@ use whatsapp_rust::{
 };
 
 use super::{
+    contacts::Contacts,
     convert::label,
     error::WaError,
     hook::{Intake, account},
@@ -104,11 +105,13 @@ pub(super) fn spawn(
 ) -> Handle {
     let (commands, inbox) = mpsc::channel(COMMANDS_WAITING);
     let (instance, seen) = watch::channel(row);
+    let contacts = Contacts::new(shared.storage.clone(), seen.clone());
     let outbox = Outbox::spawn(shared.storage.clone(), seen, stop.clone());
     let session = Session {
         shared,
         instance,
         outbox: outbox.clone(),
+        contacts,
         inbox,
         link: None,
         starting: None,
@@ -127,6 +130,7 @@ struct Session {
     shared: Arc<Shared>,
     instance: watch::Sender<InstanceRow>,
     outbox: Arc<Outbox>,
+    contacts: Contacts,
     inbox: mpsc::Receiver<Command>,
     link: Option<Link>,
     starting: Option<JoinHandle<Link>>,
@@ -226,6 +230,14 @@ impl Session {
         self.instance.borrow().state
     }
 
+    fn intake(&self) -> Intake {
+        Intake {
+            storage: self.shared.storage.clone(),
+            instance: self.instance.subscribe(),
+            contacts: self.contacts.clone(),
+        }
+    }
+
     fn backend(&self) -> DeviceBackend {
         DeviceBackend::new(self.shared.storage.as_ref(), self.number())
     }
@@ -278,10 +290,8 @@ impl Session {
         let shared = self.shared.clone();
         let row = self.row();
         let mut writable = shared.storage.writable();
-        let hook = Intake {
-            storage: shared.storage.clone(),
-            instance: self.instance.subscribe(),
-        };
+        let hook = self.intake();
+        let contacts = self.contacts.clone();
         self.starting = Some(tokio::spawn(async move {
             let mut pause = Duration::from_secs(1);
             loop {
@@ -293,7 +303,8 @@ impl Session {
                 let plan = Plan {
                     network: row.network,
                     // A new one each time: one that failed once writes no more.
-                    backend: DeviceBackend::new(shared.storage.as_ref(), row.number),
+                    backend: DeviceBackend::new(shared.storage.as_ref(), row.number)
+                        .telling(contacts.clone()),
                     hook: hook.clone(),
                     pair_with: pair_with.clone(),
                     first_delay,
@@ -779,11 +790,7 @@ impl Session {
             }
             Event::Messages(batch) if !batch.hook_committed => {
                 let Some(link) = &self.link else { return };
-                let intake = Intake {
-                    storage: self.shared.storage.clone(),
-                    instance: self.instance.subscribe(),
-                };
-                if let Err(error) = intake.record(&link.client(), &batch.messages).await {
+                if let Err(error) = self.intake().record(&link.client(), &batch.messages).await {
                     tracing::error!(%error, "messages outside the durable path are lost");
                 }
             }

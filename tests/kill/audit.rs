@@ -107,8 +107,10 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
                 accounts[instance].name
             )),
             None => complaints.push(format!(
-                "the message {id} is not in the log of {}; acknowledged: {acked}, delivered: {handed}",
-                accounts[instance].name
+                "the message {id} is not in the log of {}; acknowledged: {acked}, delivered: {handed}; \
+                 its trail:\n     {}",
+                accounts[instance].name,
+                wire.with(|notes| notes.trail(instance, &id))
             )),
         }
     }

@@ -21,7 +21,7 @@ mod tally;
 mod watch;
 mod wire;
 
-use std::{process::ExitCode, sync::Arc, time::Instant};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -68,6 +68,9 @@ struct Options {
     /// Die at this crash point only, every time.
     #[arg(long)]
     point: Option<String>,
+    /// The program to kill; the one that was built with this if not given.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_wagate"))]
+    program: PathBuf,
     /// Leave the folders and the log of wagate even if all is well.
     #[arg(long)]
     keep: bool,
@@ -146,7 +149,11 @@ async fn run(options: &Options, seed: u64) -> anyhow::Result<bool> {
         data_dir: Some(folder.path().join("network")),
     })
     .await?;
-    let mut gateway = Gateway::new(folder.path().join("gateway"), &network);
+    let mut gateway = Gateway::new(
+        options.program.clone(),
+        folder.path().join("gateway"),
+        &network,
+    );
     gateway.start(None)?;
     let accounts = open_accounts(&gateway, &network).await?;
     let mut phones = Vec::new();

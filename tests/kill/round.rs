@@ -212,8 +212,7 @@ impl Played {
         drop(books);
         world.wire.with(|notes| {
             tally.retries = notes.retries;
-            notes.acked.clear();
-            notes.handed.clear();
+            notes.clear();
         });
     }
 }

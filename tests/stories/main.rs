@@ -3,6 +3,7 @@
 mod support;
 
 mod command_line;
+mod contacts;
 mod conversation;
 mod damage;
 mod disk;

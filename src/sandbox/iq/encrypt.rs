@@ -49,7 +49,7 @@ impl State {
             let count = NodeBuilder::new("count").attr("value", LOW - 1).build();
             let notification =
                 wire::notification("encrypt", wire::server(), &id, vec![count]).build();
-            let _ = self.enqueue(vec![(address, notification)], Batch::default());
+            let _ = self.enqueue(vec![(address, notification.into())], Batch::default());
         }
         Some(Bundle {
             identity,

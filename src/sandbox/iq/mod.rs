@@ -1,6 +1,7 @@
 //! Requests of linked devices: one table from (namespace, type, child) to the answer, 501 for all else.
 
 pub mod encrypt;
+mod groups;
 mod session;
 pub(super) mod usync;
 
@@ -8,6 +9,7 @@ use wacore_binary::Node;
 
 use super::{
     address::DeviceAddress,
+    group::GroupId,
     network::State,
     wire::{self, WireError},
 };
@@ -40,13 +42,17 @@ pub fn handle(state: &mut State, from: DeviceAddress, node: &Node) {
         ("blocklist", "get", _) => Ok(Vec::new()),
         ("privacy", "get", "privacy") => Ok(session::privacy()),
         ("urn:xmpp:whatsapp:dirty", "set", "clean") => Ok(Vec::new()),
+        ("w:g2", _, _) => groups::answer(state, from, &kind, node),
         ("md", "set", "remove-companion-device") => session::remove_device(state, from, node),
         _ => Err(WireError::NOT_IMPLEMENTED),
     };
     let done = answer.is_ok();
+    // Some clients go by who answers; a user whom a request is about does not answer it.
+    let asked = wire::jid(node, "to").filter(|to| GroupId::of(to).is_some());
+    let asked = asked.unwrap_or_else(wire::server);
     let reply = match answer {
-        Ok(children) => wire::iq_result(&id, children),
-        Err(error) => wire::iq_error(&id, error),
+        Ok(children) => wire::iq_result(&id, asked, children),
+        Err(error) => wire::iq_error(&id, asked, error),
     };
     state.push(from, reply);
     if !done {

@@ -270,8 +270,8 @@ impl State {
             _ => Err(WireError::NOT_IMPLEMENTED),
         };
         let reply = match answer {
-            Ok(children) => wire::iq_result(&id, children),
-            Err(error) => wire::iq_error(&id, error),
+            Ok(children) => wire::iq_result(&id, wire::server(), children),
+            Err(error) => wire::iq_error(&id, wire::server(), error),
         };
         self.transmit(&line, DeviceAddress::UNREGISTERED, reply);
     }
@@ -284,10 +284,8 @@ impl State {
         {
             let line = pairing.line.clone();
             self.later(RESTART_DELAY, move || {
-                line.send(Outgoing::Last(wire::stream_error(
-                    Some(RESTART_REQUIRED),
-                    None,
-                )));
+                let restart = wire::stream_error(Some(RESTART_REQUIRED), None);
+                line.send(Outgoing::Last(restart.into()));
             });
         }
         // Nobody waiting means the caller gave up; the device is linked all the same.
@@ -398,6 +396,7 @@ impl State {
         let (number_jid, lid_jid) = (account.number.jid(), account.lid.jid());
         let mut circle = account.peers.clone();
         circle.insert(account.number);
+        circle.extend(self.fellow_members(changed.number));
         let listeners: Vec<DeviceAddress> = circle
             .iter()
             .filter_map(|number| self.accounts.get(number))
@@ -408,6 +407,7 @@ impl State {
         let notification = wire::notification("devices", number_jid, &id, vec![change])
             .attr("lid", lid_jid)
             .build();
+        let notification = std::sync::Arc::new(notification);
         let deliveries = listeners
             .into_iter()
             .map(|address| (address, notification.clone()))

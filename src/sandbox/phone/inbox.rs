@@ -16,6 +16,7 @@ use waproto::{buffa::Message as _, whatsapp::Message};
 use crate::sandbox::{
     address::{DeviceAddress, Number},
     error::SandboxError,
+    group::GroupId,
     store::{Batch, Records},
 };
 
@@ -30,8 +31,10 @@ pub struct InboxMessage {
     pub sequence: u64,
     /// The WhatsApp message id.
     pub id: String,
-    /// The other side of the chat.
+    /// The other side of the chat; in a group whoever wrote.
     pub chat: Number,
+    /// The group it was written in.
+    pub group: Option<GroupId>,
     /// The device that wrote it; of the phone's own account for what the account sent.
     pub sender: DeviceAddress,
     /// True when the sender was named by LID on the wire.
@@ -50,6 +53,8 @@ pub struct InboxMessage {
 struct Stored {
     id: String,
     chat: Number,
+    #[serde(default)]
+    group: Option<GroupId>,
     sender: DeviceAddress,
     by_lid: bool,
     push_name: String,
@@ -91,6 +96,7 @@ impl Inbox {
                 sequence,
                 id: stored.id,
                 chat: stored.chat,
+                group: stored.group,
                 sender: stored.sender,
                 by_lid: stored.by_lid,
                 push_name: stored.push_name,
@@ -115,6 +121,22 @@ impl Inbox {
         self.lock().seen.contains(&(sender, id.to_owned()))
     }
 
+    /// The latest message with an id.
+    pub fn find(&self, id: &str) -> Option<InboxMessage> {
+        self.latest(|message| message.id == id)
+    }
+
+    /// A message by its author and id.
+    pub fn said_by(&self, sender: Number, id: &str) -> Option<InboxMessage> {
+        self.latest(|message| message.sender.number == sender && message.id == id)
+    }
+
+    fn latest(&self, wanted: impl Fn(&InboxMessage) -> bool) -> Option<InboxMessage> {
+        let entries = self.lock();
+        let mut latest_first = entries.messages.iter().rev();
+        latest_first.find(|message| wanted(message)).cloned()
+    }
+
     /// Gives a message its place; readers see it after [`Inbox::publish`], once the batch is stored.
     pub fn stage(&self, mut message: InboxMessage, batch: &mut Batch) -> InboxMessage {
         let entries = self.lock();
@@ -135,6 +157,7 @@ impl Inbox {
             &Stored {
                 id: message.id.clone(),
                 chat: message.chat,
+                group: message.group,
                 sender: message.sender,
                 by_lid: message.by_lid,
                 push_name: message.push_name.clone(),
@@ -239,6 +262,7 @@ mod tests {
                 sequence: 0,
                 id: id.to_string(),
                 chat: number,
+                group: None,
                 sender: number.device(0),
                 by_lid: false,
                 push_name: String::new(),

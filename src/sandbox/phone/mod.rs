@@ -3,11 +3,15 @@
 //! It is on the network like any other device: by a link, through the same routing, queue and faults. What it
 //! needs before a message (who has which devices, their bundles) it asks the network directly.
 
+mod ask;
 mod forge;
+mod group_send;
+pub mod groups;
 pub mod inbox;
 mod peer;
 mod receive;
 pub mod send;
+mod sender_keys;
 mod signal;
 
 use std::{
@@ -28,19 +32,21 @@ use super::{
     address::{DeviceAddress, Lid, Number},
     error::SandboxError,
     keys::{StoredKey, public_bytes, random, random_bytes},
-    model::{Account, Device},
+    model::{Account, Device, GroupAdds},
     network::{ConnectionId, Line, Network, Outgoing, Role},
     pairing::adv,
     store::{Batch, Records, base64_bytes},
     wire,
 };
+use ask::Replies;
 use inbox::Inbox;
+use sender_keys::SenderKeys;
 use signal::SignalState;
 
 /// One-time prekeys per upload.
 const PREKEYS: u32 = 50;
 
-/// Sent messages kept for devices that ask for one again.
+/// Messages to own devices that no screen shows, kept for a device that asks for one again.
 const OUTBOX: usize = 200;
 
 const SIGNED_PREKEY_ID: u32 = 1;
@@ -71,11 +77,13 @@ pub struct Phone {
     stored: StoredPhone,
     network: Weak<Network>,
     mind: Mutex<Mind>,
+    replies: Replies,
 }
 
 /// What changes as a phone talks.
 struct Mind {
     signal: SignalState,
+    sender_keys: SenderKeys,
     outbox: VecDeque<(String, Bytes)>,
     next_prekey: u32,
 }
@@ -91,6 +99,8 @@ pub struct PhoneOptions {
     pub lid_addressed: bool,
     /// It reads nothing and sends no delivery receipts, like a phone that is switched off.
     pub dormant: bool,
+    /// Who may add the account to groups.
+    pub group_adds: GroupAdds,
 }
 
 impl Network {
@@ -165,6 +175,7 @@ fn new_account(
         key_index_time: wire::now(),
         devices: [(0, phone)].into(),
         peers: Default::default(),
+        group_adds: options.group_adds,
     };
     account.key_index_list = adv::sign_key_indexes(&identity, &account)?;
     Ok((account, stored))
@@ -204,9 +215,11 @@ impl Phone {
             network: Arc::downgrade(network),
             mind: Mutex::new(Mind {
                 signal: SignalState::load(number, &identity, stored.registration, signed, records)?,
+                sender_keys: SenderKeys::load(number, records)?,
                 outbox: VecDeque::new(),
                 next_prekey,
             }),
+            replies: Replies::default(),
             identity,
             stored,
         })

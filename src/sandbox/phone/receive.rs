@@ -8,6 +8,7 @@ use super::{Phone, since_epoch};
 use crate::sandbox::{
     address::{DeviceAddress, Number},
     error::SandboxError,
+    group::GroupId,
     network::{ConnectionId, Network},
     phone::inbox::{InboxMessage, text_of},
     store::Batch,
@@ -34,6 +35,7 @@ impl Phone {
                 }
                 self.acknowledge(network, connection, node);
             }
+            "iq" | "ack" => self.replies.deliver(node),
             "notification" => {
                 if wire::is(node, "type", "encrypt") {
                     self.upload_prekeys(network, connection).await;
@@ -60,7 +62,7 @@ impl Phone {
     }
 
     async fn handle_message(&self, network: &Network, connection: ConnectionId, node: &Node) {
-        match self.read(network, node).await {
+        match self.read(network, connection, node).await {
             Ok(Some(companion)) => {
                 self.acknowledge(network, connection, node);
                 if let Err(error) = self.share_keys(companion).await {
@@ -79,12 +81,21 @@ impl Phone {
     async fn read(
         &self,
         network: &Network,
+        connection: ConnectionId,
         node: &Node,
     ) -> Result<Option<DeviceAddress>, SandboxError> {
         let malformed = || SandboxError::crypto("a message without id, sender or ciphertext");
         let id = wire::text(node, "id").ok_or_else(malformed)?;
         let from = wire::jid(node, "from").ok_or_else(malformed)?;
         let device = sender(network, node).ok_or_else(malformed)?;
+        if let Some(group) = GroupId::of(&from) {
+            let read = self.read_in_group(network, group, device, id, node).await?;
+            if !read {
+                self.ask_again(network, connection, node);
+                return Err(SandboxError::crypto("a key is missing; asked for it"));
+            }
+            return Ok(None);
+        }
         if self.inbox.has(device.number, &id) {
             return Ok(None);
         }
@@ -125,6 +136,7 @@ impl Phone {
                 sequence: 0,
                 id,
                 chat: chat.unwrap_or(self.number),
+                group: None,
                 sender: device,
                 by_lid: from.is_lid(),
                 push_name: wire::text(node, "notify").unwrap_or_default(),
@@ -150,10 +162,8 @@ impl Phone {
             .is_some_and(|account| account.live);
         match (wire::text(node, "id"), wire::jid(node, "from")) {
             (Some(id), Some(from)) if live && from_other => {
-                let receipt = NodeBuilder::new("receipt")
-                    .attr("to", from)
-                    .attr("id", id)
-                    .build();
+                let receipt = NodeBuilder::new("receipt").attr("to", from).attr("id", id);
+                let receipt = with_participant(receipt, node).build();
                 network.receive(connection, self.role(), receipt);
             }
             _ => self.acknowledge(network, connection, node),
@@ -165,16 +175,28 @@ impl Phone {
             let ack = NodeBuilder::new("ack")
                 .attr("class", node.tag.as_ref())
                 .attr("id", id)
-                .attr("to", from)
-                .build();
+                .attr("to", from);
+            let ack = with_participant(ack, node).build();
             network.receive(connection, self.role(), ack);
         }
+    }
+}
+
+/// In a group it takes both names to say what an answer is about.
+fn with_participant(answer: NodeBuilder, node: &Node) -> NodeBuilder {
+    match wire::jid(node, "participant") {
+        Some(participant) => answer.attr("participant", participant),
+        None => answer,
     }
 }
 
 /// The device a stanza comes from.
 fn sender(network: &Network, node: &Node) -> Option<DeviceAddress> {
     let from = wire::jid(node, "from")?;
+    let from = match GroupId::of(&from) {
+        Some(_) => wire::jid(node, "participant")?,
+        None => from,
+    };
     let state = network.lock();
     let (account, _) = state.account_of(&from)?;
     Some(account.number.device(from.device))

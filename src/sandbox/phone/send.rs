@@ -12,6 +12,7 @@ use super::{Mind, OUTBOX, Phone, since_epoch};
 use crate::sandbox::{
     address::{DeviceAddress, Number},
     error::SandboxError,
+    group::GroupId,
     iq::encrypt::Bundle,
     keys::random_bytes,
     model::DeviceKeys,
@@ -43,9 +44,7 @@ pub(super) struct Route {
 impl Phone {
     /// Sends a text to every device of a user and to the account's own companions.
     pub async fn send_text(&self, to: Number, text: &str) -> Result<SentText, SandboxError> {
-        if text.is_empty() || text.len() > MAX_TEXT {
-            return Err(SandboxError::invalid("text", "must have 1 to 65536 bytes"));
-        }
+        check_text(text)?;
         let message = Message {
             conversation: Some(text.to_owned()),
             ..Default::default()
@@ -67,14 +66,7 @@ impl Phone {
         };
         let id = message_id();
         let time = wire::now();
-        let copy = Message {
-            device_sent_message: MessageField::some(message::DeviceSentMessage {
-                destination_jid: Some(route.chat.to_string()),
-                message: MessageField::some(message.clone()),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
+        let copy = own_copy(&route.chat, message.clone());
         let mut batch = Batch::default();
         let mut participants = Vec::new();
         for (device, jid) in &route.devices {
@@ -92,25 +84,24 @@ impl Phone {
                 );
             }
         }
-        let encoded = Bytes::from(message.encode_to_vec());
         let seen = self.inbox.stage(
             InboxMessage {
                 sequence: 0,
                 id: id.clone(),
                 chat: to,
+                group: None,
                 sender: self.address(),
                 by_lid: route.chat.is_lid(),
                 push_name: route.push_name,
                 time: since_epoch(time),
                 text: text_of(&message),
-                message: encoded.clone(),
+                message: Bytes::from(message.encode_to_vec()),
             },
             &mut batch,
         );
         // A ratchet that has moved must be stored before what it encrypted can be seen.
         network.store.commit(&batch)?;
         self.inbox.publish(seen);
-        mind.remember(id.clone(), encoded);
         let stanza = NodeBuilder::new("message")
             .attr("to", route.chat)
             .attr("id", id.as_str())
@@ -197,9 +188,13 @@ impl Phone {
         let to = wire::jid(receipt, "from")?;
         let count: u32 = wire::number(receipt.get_optional_child("retry")?, "count").unwrap_or(1);
         let mut mind = self.mind.lock().await;
-        let (_, encoded) = mind.outbox.iter().find(|(sent, _)| *sent == id)?;
-        let message = Message::decode_from_slice(encoded).ok()?;
+        let mut message = self.sent_message(&mind, device, &id)?;
         let mut batch = Batch::default();
+        let group = GroupId::of(&to);
+        if let Some(group) = group {
+            self.enclose_key(&mut mind, group, device, &mut message, &mut batch)
+                .await?;
+        }
         mind.signal.end_session(device, &mut batch);
         if let Some(bundle) = enclosed_bundle(receipt) {
             mind.signal.start_session(device, &bundle).await.ok()?;
@@ -213,14 +208,48 @@ impl Phone {
             .attr("to", to)
             .attr("id", id)
             .attr("type", "text")
-            .children([enc])
-            .build();
+            .children([enc]);
+        let stanza = match wire::jid(receipt, "participant").filter(|_| group.is_some()) {
+            Some(device) => stanza.attr("participant", device).build(),
+            None => stanza.build(),
+        };
         network.receive(connection, self.role(), stanza);
         Some(())
+    }
+
+    /// A message as it was sent to a device.
+    fn sent_message(&self, mind: &Mind, device: DeviceAddress, id: &str) -> Option<Message> {
+        let said = self.inbox.said_by(self.number, id);
+        let Some(said) = said else {
+            let (_, unseen) = mind.outbox.iter().find(|(sent, _)| sent == id)?;
+            return Message::decode_from_slice(unseen).ok();
+        };
+        let message = Message::decode_from_slice(&said.message).ok()?;
+        if device.number != self.number || said.chat == self.number {
+            return Some(message);
+        }
+        let network = self.network.upgrade()?;
+        let state = network.lock();
+        let namespace = state.accounts.get(&self.number)?.namespace();
+        let chat = state.accounts.get(&said.chat)?.jid(namespace);
+        Some(own_copy(&chat, message))
+    }
+}
+
+/// What the account's other devices get of a message: the message and the chat it was written in.
+fn own_copy(chat: &Jid, message: Message) -> Message {
+    Message {
+        device_sent_message: MessageField::some(message::DeviceSentMessage {
+            destination_jid: Some(chat.to_string()),
+            message: MessageField::some(message),
+            ..Default::default()
+        }),
+        ..Default::default()
     }
 }
 
 impl Mind {
+    /// Keeps what no screen shows, or not yet, for devices that ask for it again.
     pub(super) fn remember(&mut self, id: String, message: Bytes) {
         if self.outbox.len() == OUTBOX {
             self.outbox.pop_front();
@@ -247,6 +276,14 @@ fn enclosed_bundle(receipt: &Node) -> Option<Bundle> {
         one_time,
         device_identity: Vec::new(),
     })
+}
+
+/// Refuses what is no text to send.
+pub fn check_text(text: &str) -> Result<(), SandboxError> {
+    if text.is_empty() || text.len() > MAX_TEXT {
+        return Err(SandboxError::invalid("text", "must have 1 to 65536 bytes"));
+    }
+    Ok(())
 }
 
 /// An id as phones make them.

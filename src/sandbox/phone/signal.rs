@@ -27,7 +27,7 @@ use crate::sandbox::{
 };
 
 /// The version of the padding around every message.
-const PADDING: u8 = 2;
+pub const PADDING: u8 = 2;
 
 /// A ciphertext and the `type` it travels under.
 pub struct Ciphertext {

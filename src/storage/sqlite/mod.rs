@@ -5,6 +5,7 @@
 //! Never keeps rows in memory beyond the counters of the log and its newest events.
 
 mod api_keys;
+mod contacts;
 mod database;
 mod device;
 mod error;
@@ -41,12 +42,14 @@ use self::{
 use super::{
     AcceptOutcome, ApiKeyRow, EventPage, EventQuery, EventsOf, InstanceChange, InstanceRow,
     LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents, RequestMark, Result,
-    RetentionPolicy, RevokeOutcome, Storage, StoredEvent, device::DeviceStorage,
+    RetentionPolicy, RevokeOutcome, Storage, StoredEvent,
+    contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+    device::DeviceStorage,
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},
     event_type::{EventType, Retention},
-    ids::{ApiKeyId, EventId, InstanceNumber},
+    ids::{ApiKeyId, ContactId, EventId, InstanceNumber},
 };
 
 /// How to open a database.
@@ -280,6 +283,39 @@ impl Storage for SqliteStorage {
         limit: usize,
     ) -> Result<Vec<InstanceRow>> {
         instances::list(&self.readers, after, only, limit).await
+    }
+
+    async fn learn_contacts(
+        &self,
+        instance: InstanceNumber,
+        sightings: Vec<Sighting>,
+        events: EventsOf<ContactMerge>,
+    ) -> Result<()> {
+        let work = contacts::Learn {
+            instance,
+            sightings,
+            events,
+        };
+        self.writer
+            .steps(work, |work, unit| Box::pin(contacts::learn(work, unit)))
+            .await
+    }
+
+    async fn lookup_contact(
+        &self,
+        instance: InstanceNumber,
+        key: ContactKey,
+    ) -> Result<Option<ContactRow>> {
+        contacts::find(&self.readers, instance, &key).await
+    }
+
+    async fn list_contacts(
+        &self,
+        instance: InstanceNumber,
+        after: Option<ContactId>,
+        limit: usize,
+    ) -> Result<Vec<ContactRow>> {
+        contacts::list(&self.readers, instance, after, limit).await
     }
 
     async fn record_messages(

@@ -267,11 +267,6 @@ impl Unit {
         }
     }
 
-    /// What this transaction has said about a record so far.
-    pub(super) fn pending_record(&self, key: &RecordKey) -> Option<Option<Bytes>> {
-        self.records.get(key).cloned()
-    }
-
     /// Writes everything that was collected.
     pub(super) async fn flush(&mut self) -> Result<()> {
         self.flush_outbound().await?;

@@ -20,7 +20,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 use wacore::store::error::{Result, StoreError};
 
-use super::redelivery::{MessageKey, Redelivery};
+use super::{
+    contacts::Contacts,
+    redelivery::{MessageKey, Redelivery},
+};
 use crate::{
     domain::ids::InstanceNumber,
     storage::{
@@ -38,6 +41,7 @@ pub struct DeviceBackend {
     instance: InstanceNumber,
     rows: Arc<dyn DeviceStorage>,
     redelivery: Redelivery,
+    contacts: Option<Contacts>,
 }
 
 impl DeviceBackend {
@@ -47,7 +51,14 @@ impl DeviceBackend {
             instance,
             rows: storage.device(instance),
             redelivery: Redelivery::default(),
+            contacts: None,
         }
+    }
+
+    /// The same, and what it learns of who is who goes there, too.
+    pub(super) fn telling(mut self, contacts: Contacts) -> Self {
+        self.contacts = Some(contacts);
+        self
     }
 
     /// Pulled once a write has failed; from then on this backend writes nothing.
@@ -65,12 +76,6 @@ impl DeviceBackend {
         let key = inbound_key(message);
         Ok(self.get(RecordKind::PendingInbound, &key).await?.is_some()
             || self.get(RecordKind::SettledInbound, &key).await?.is_some())
-    }
-
-    /// Nothing more is to be expected of a message.
-    pub(super) async fn settle(&self, message: &MessageKey) -> Result<()> {
-        self.put(RecordKind::SettledInbound, inbound_key(message), &[])
-            .await
     }
 
     async fn put(&self, kind: RecordKind, key: impl Into<Arc<str>>, value: &[u8]) -> Result<()> {

@@ -15,6 +15,7 @@ use wacore::store::{
 
 use super::{DeviceBackend, MessageKey, count, decode, delete, encode, failed, joined, put};
 use crate::storage::device::{LidMapping, RecordKind, TrustToken};
+use crate::wa::contacts;
 
 #[async_trait]
 impl ProtocolStore for DeviceBackend {
@@ -74,7 +75,15 @@ impl ProtocolStore for DeviceBackend {
 
     async fn put_lid_mappings(&self, entries: &[LidPnMappingEntry]) -> Result<()> {
         let mappings = entries.iter().map(mapping_of).collect();
-        self.rows.put_mappings(mappings).await.map_err(failed)
+        self.rows.put_mappings(mappings).await.map_err(failed)?;
+        if let Some(contacts) = &self.contacts {
+            let pairs = entries.iter().map(|entry| {
+                let source = &entry.learning_source;
+                contacts::of_pair(&entry.lid, &entry.phone_number, source, entry.updated_at)
+            });
+            contacts.see(pairs.collect()).await;
+        }
+        Ok(())
     }
 
     async fn get_all_lid_mappings(&self) -> Result<Vec<LidPnMappingEntry>> {
@@ -218,11 +227,11 @@ impl ProtocolStore for DeviceBackend {
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+        // The library puts it back after taking it. A crash in between would leave whoever asked for it
+        // without an answer for ever, so it stays until it expires.
         let payload = self
-            .rows
-            .take_record(RecordKind::SentMessage, &joined(&[chat_jid, message_id]))
-            .await
-            .map_err(failed)?;
+            .get(RecordKind::SentMessage, &joined(&[chat_jid, message_id]))
+            .await?;
         Ok(payload.map(Vec::from))
     }
 

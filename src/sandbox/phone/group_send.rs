@@ -1,0 +1,307 @@
+//! A phone in a group chat: writing with a sender key, reading those of others, asking for what it cannot read.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use wacore_binary::{Jid, Node, builder::NodeBuilder};
+use waproto::{
+    buffa::{Message as _, MessageField},
+    whatsapp::Message,
+};
+
+use super::{
+    Mind, Phone,
+    send::{SentText, message_id},
+    sender_keys::telling,
+    since_epoch,
+};
+use crate::sandbox::{
+    address::DeviceAddress,
+    error::SandboxError,
+    group::GroupId,
+    network::{ConnectionId, Network, State},
+    phone::inbox::{InboxMessage, text_of},
+    store::Batch,
+    wire,
+};
+
+/// How often a phone asks for the same message again.
+const MAX_RETRIES: u32 = 3;
+
+/// Where a message to a group goes and under which names.
+struct GroupRoute {
+    devices: Vec<(DeviceAddress, Jid)>,
+    mode: &'static str,
+    hash: Option<String>,
+    push_name: String,
+}
+
+impl Phone {
+    /// Sends a message to a group; returns when the network has it. Devices that are `withheld` do not get the key
+    /// it is encrypted with and have to ask for it.
+    pub async fn send_to_group(
+        &self,
+        group: GroupId,
+        message: Message,
+        withheld: &[DeviceAddress],
+    ) -> Result<SentText, SandboxError> {
+        let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
+        let id = message_id();
+        let expected = self.replies.expect(id.clone());
+        let (time, encoded) = (wire::now(), Bytes::from(message.encode_to_vec()));
+        let (push_name, by_lid) = {
+            let mut mind = self.mind.lock().await;
+            let (route, connection) = {
+                let state = network.lock();
+                let link = state.links.get(&self.address());
+                let link = link.ok_or(SandboxError::NotConnected(self.address()))?;
+                (self.group_route(&state, group)?, link.connection)
+            };
+            let mut batch = Batch::default();
+            let keys = self
+                .hand_out_keys(&network, &mut mind, group, &route, withheld, &mut batch)
+                .await?;
+            let sealed = mind
+                .sender_keys
+                .encrypt(group, &message, &mut batch)
+                .await
+                .map_err(SandboxError::crypto)?;
+            // A chain that has moved must be stored before what it encrypted can be seen.
+            network.store.commit(&batch)?;
+            mind.remember(id.clone(), encoded.clone());
+            let mut stanza = NodeBuilder::new("message")
+                .attr("to", group.jid())
+                .attr("id", id.as_str())
+                .attr("type", "text")
+                .attr("addressing_mode", route.mode);
+            if let Some(hash) = route.hash {
+                stanza = stanza.attr("phash", hash);
+            }
+            let mut children = Vec::new();
+            if !keys.is_empty() {
+                children.push(NodeBuilder::new("participants").children(keys).build());
+            }
+            children.push(sealed.node());
+            let stanza = stanza.children(children).build();
+            network.receive(connection, self.role(), stanza);
+            (route.push_name, route.mode == "lid")
+        };
+        expected.reply().await?;
+        let mut batch = Batch::default();
+        let seen = self.inbox.stage(
+            InboxMessage {
+                sequence: 0,
+                id: id.clone(),
+                chat: self.number,
+                group: Some(group),
+                sender: self.address(),
+                by_lid,
+                push_name,
+                time: since_epoch(time),
+                text: text_of(&message),
+                message: encoded,
+            },
+            &mut batch,
+        );
+        network.store.commit(&batch)?;
+        self.inbox.publish(seen);
+        Ok(SentText {
+            id,
+            time: since_epoch(time),
+        })
+    }
+
+    fn group_route(&self, state: &State, group: GroupId) -> Result<GroupRoute, SandboxError> {
+        let own = state.accounts.get(&self.number);
+        let own = own.ok_or(SandboxError::NoSuchPhone(self.number))?;
+        let group = state
+            .groups
+            .get(&group)
+            .ok_or(SandboxError::NoSuchGroup(group))?;
+        let namespace = group.namespace();
+        let named = |device: DeviceAddress| {
+            let account = state.accounts.get(&device.number)?;
+            Some((device, account.device_jid(namespace, device.device)))
+        };
+        Ok(GroupRoute {
+            devices: state
+                .group_devices(group)
+                .filter(|device| *device != self.address())
+                .filter_map(named)
+                .collect(),
+            mode: crate::sandbox::group::mode(group),
+            hash: state.group_hash(group),
+            push_name: own.push_name.clone(),
+        })
+    }
+
+    /// The own key of the group for every device that does not have it, after a change if somebody has left.
+    async fn hand_out_keys(
+        &self,
+        network: &Network,
+        mind: &mut Mind,
+        group: GroupId,
+        route: &GroupRoute,
+        withheld: &[DeviceAddress],
+        batch: &mut Batch,
+    ) -> Result<Vec<Node>, SandboxError> {
+        let devices: BTreeSet<DeviceAddress> =
+            route.devices.iter().map(|(device, _)| *device).collect();
+        mind.sender_keys.rotate_when_left(group, &devices, batch);
+        let key = mind.sender_keys.distribution(group, batch).await;
+        let telling = telling(key.map_err(SandboxError::crypto)?);
+        let (mut nodes, mut told) = (Vec::new(), Vec::new());
+        for (device, jid) in &route.devices {
+            if withheld.contains(device) || mind.sender_keys.has_reached(group, *device) {
+                continue;
+            }
+            // One without keys yet will ask.
+            if let Some(enc) = self.seal(network, mind, *device, &telling, batch).await {
+                nodes.push(
+                    NodeBuilder::new("to")
+                        .attr("jid", jid)
+                        .children([enc])
+                        .build(),
+                );
+                told.push(*device);
+            }
+        }
+        if !told.is_empty() {
+            mind.sender_keys.note_reached(group, told, batch);
+        }
+        Ok(nodes)
+    }
+
+    /// Puts the own key of a group into a message for a device that lacks it.
+    pub(super) async fn enclose_key(
+        &self,
+        mind: &mut Mind,
+        group: GroupId,
+        device: DeviceAddress,
+        message: &mut Message,
+        batch: &mut Batch,
+    ) -> Option<()> {
+        let key = mind.sender_keys.distribution(group, batch).await.ok()?;
+        message.sender_key_distribution_message = MessageField::some(key);
+        mind.sender_keys.note_reached(group, [device], batch);
+        Some(())
+    }
+
+    /// Reads a message of a group into the inbox. False when this phone lacks what it takes.
+    pub(super) async fn read_in_group(
+        &self,
+        network: &Network,
+        group: GroupId,
+        device: DeviceAddress,
+        id: String,
+        node: &Node,
+    ) -> Result<bool, SandboxError> {
+        let mut mind = self.mind.lock().await;
+        let mut batch = Batch::default();
+        // Beside what is for all, what is for this device is only the key.
+        let shared = node
+            .get_children_by_tag("enc")
+            .any(|enc| wire::is(enc, "type", "skmsg"));
+        let mut message = None;
+        for enc in node.get_children_by_tag("enc") {
+            let kind = wire::text(enc, "type").unwrap_or_default();
+            let bytes = wire::bytes(enc).unwrap_or_default();
+            let for_all = kind == "skmsg";
+            let opened = if for_all {
+                let keys = &mut mind.sender_keys;
+                keys.decrypt(group, device, bytes, &mut batch).await
+            } else {
+                let signal = &mut mind.signal;
+                signal.decrypt(device, &kind, bytes, &mut batch).await
+            };
+            let mut opened = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    tracing::debug!(%error, "a phone cannot read a part of a group's message");
+                    continue;
+                }
+            };
+            if let Some(key) = opened.sender_key_distribution_message.take()
+                && let Some(bytes) = key.axolotl_sender_key_distribution_message
+            {
+                let learnt = mind
+                    .sender_keys
+                    .learn(group, device, &bytes, &mut batch)
+                    .await;
+                learnt.map_err(SandboxError::crypto)?;
+            }
+            if for_all == shared {
+                message = Some(opened);
+            }
+        }
+        if self.inbox.has(device.number, &id) {
+            network.store.commit(&batch)?;
+            return Ok(true);
+        }
+        let Some(message) = message else {
+            network.store.commit(&batch)?;
+            return Ok(false);
+        };
+        let own = device.number == self.number;
+        let message = match message.device_sent_message.into_option() {
+            Some(copy) if own => copy.message.into_option().unwrap_or_default(),
+            copy => Message {
+                device_sent_message: copy.into(),
+                ..message
+            },
+        };
+        let seen = self.inbox.stage(
+            InboxMessage {
+                sequence: 0,
+                id,
+                chat: device.number,
+                group: Some(group),
+                sender: device,
+                by_lid: wire::jid(node, "participant").is_some_and(|jid| jid.is_lid()),
+                push_name: wire::text(node, "notify").unwrap_or_default(),
+                time: since_epoch(wire::number(node, "t").unwrap_or_else(wire::now)),
+                text: text_of(&message),
+                message: Bytes::from(message.encode_to_vec()),
+            },
+            &mut batch,
+        );
+        network.store.commit(&batch)?;
+        self.inbox.publish(seen);
+        Ok(true)
+    }
+
+    /// Asks the author of a message in a group for it, and for the key.
+    pub(super) fn ask_again(&self, network: &Network, connection: ConnectionId, node: &Node) {
+        let sent_again: u32 = node
+            .get_children_by_tag("enc")
+            .filter_map(|enc| wire::number(enc, "count"))
+            .max()
+            .unwrap_or(0);
+        let (Some(id), Some(group), Some(author)) = (
+            wire::text(node, "id"),
+            wire::jid(node, "from"),
+            wire::jid(node, "participant"),
+        ) else {
+            return;
+        };
+        if sent_again >= MAX_RETRIES {
+            tracing::warn!("a phone gives up on a message in a group");
+            return;
+        }
+        let retry = NodeBuilder::new("retry")
+            .attr("count", sent_again + 1)
+            .attr("id", id.as_str())
+            .attr("t", wire::number(node, "t").unwrap_or_else(wire::now))
+            .attr("v", "1")
+            .build();
+        let registration = wire::leaf("registration", self.stored.registration.to_be_bytes());
+        let receipt = NodeBuilder::new("receipt")
+            .attr("to", group)
+            .attr("participant", author)
+            .attr("id", id)
+            .attr("type", "retry")
+            .children([retry, registration])
+            .build();
+        network.receive(connection, self.role(), receipt);
+    }
+}

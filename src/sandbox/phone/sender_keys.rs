@@ -1,0 +1,210 @@
+//! The sender keys of a phone: its own of each group, and those that others have given it.
+//!
+//! Lives in memory, follows every change into the store. Also knows which devices have the own key of a group, and
+//! so who still has to get it, and when it has to be replaced.
+
+use std::collections::{BTreeSet, HashMap};
+
+use async_trait::async_trait;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use wacore::messages::MessageUtils;
+use wacore_libsignal::protocol::{
+    SenderKeyDistributionMessage, SenderKeyName, SenderKeyRecord, SenderKeyStore,
+    create_sender_key_distribution_message, error::Result, group_decrypt, group_encrypt,
+    process_sender_key_distribution_message,
+};
+use waproto::{
+    buffa::{Message as _, MessageField},
+    whatsapp::{Message, message},
+};
+
+use super::signal::{Ciphertext, PADDING};
+use crate::sandbox::{
+    address::{DeviceAddress, Number},
+    error::SandboxError,
+    group::GroupId,
+    keys::random,
+    store::{Batch, Records},
+};
+
+/// All sender keys of one phone.
+pub struct SenderKeys {
+    number: Number,
+    keys: Keys,
+    reached: HashMap<GroupId, BTreeSet<DeviceAddress>>,
+}
+
+#[derive(Default)]
+struct Keys {
+    records: HashMap<String, SenderKeyRecord>,
+}
+
+impl SenderKeys {
+    /// What was stored of them.
+    pub fn load(number: Number, records: &Records) -> std::result::Result<Self, SandboxError> {
+        let mut keys = Keys::default();
+        for record in records.scan::<String>(&format!("senderkey/{number}/")) {
+            let (name, text) = record?;
+            let record = BASE64_STANDARD.decode(text).map_err(SandboxError::crypto)?;
+            let record = SenderKeyRecord::deserialize(&record).map_err(SandboxError::crypto)?;
+            keys.records.insert(name.to_owned(), record);
+        }
+        let mut reached = HashMap::new();
+        for record in records.scan::<BTreeSet<DeviceAddress>>(&format!("reached/{number}/")) {
+            let (group, devices) = record?;
+            if let Ok(group) = group.parse() {
+                reached.insert(group, devices);
+            }
+        }
+        Ok(Self {
+            number,
+            keys,
+            reached,
+        })
+    }
+
+    /// Throws the own key of a group away if one of the devices that have it is not in the group any more.
+    pub fn rotate_when_left(
+        &mut self,
+        group: GroupId,
+        devices: &BTreeSet<DeviceAddress>,
+        batch: &mut Batch,
+    ) {
+        let reached = self.reached.get(&group);
+        if reached.is_some_and(|reached| !reached.is_subset(devices)) {
+            self.reached.remove(&group);
+            batch.delete(self.reached_record(group));
+            let own = name(group, self.number.device(0));
+            self.keys.records.remove(own.cache_key());
+            batch.delete(self.record(&own));
+        }
+    }
+
+    /// True when a device has the own key of a group.
+    pub fn has_reached(&self, group: GroupId, device: DeviceAddress) -> bool {
+        let reached = self.reached.get(&group);
+        reached.is_some_and(|reached| reached.contains(&device))
+    }
+
+    /// Notes who has got the own key of a group.
+    pub fn note_reached(
+        &mut self,
+        group: GroupId,
+        devices: impl IntoIterator<Item = DeviceAddress>,
+        batch: &mut Batch,
+    ) {
+        let record = self.reached_record(group);
+        let reached = self.reached.entry(group).or_default();
+        reached.extend(devices);
+        batch.put(record, reached);
+    }
+
+    /// The own key of a group, to be told to a device; made when there is none.
+    pub async fn distribution(
+        &mut self,
+        group: GroupId,
+        batch: &mut Batch,
+    ) -> Result<message::SenderKeyDistributionMessage> {
+        let own = name(group, self.number.device(0));
+        let key =
+            create_sender_key_distribution_message(&own, &mut self.keys, &mut random()).await?;
+        self.save(&own, batch)?;
+        Ok(message::SenderKeyDistributionMessage {
+            group_id: Some(group.jid().to_string()),
+            axolotl_sender_key_distribution_message: Some(key.as_ref().to_vec()),
+        })
+    }
+
+    /// Learns the key of a device.
+    pub async fn learn(
+        &mut self,
+        group: GroupId,
+        device: DeviceAddress,
+        key: &[u8],
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let name = name(group, device);
+        let key = SenderKeyDistributionMessage::try_from(key)?;
+        process_sender_key_distribution_message(&name, &key, &mut self.keys).await?;
+        self.save(&name, batch)
+    }
+
+    /// Encrypts a message for all of a group at once; the own key must have been made.
+    pub async fn encrypt(
+        &mut self,
+        group: GroupId,
+        message: &Message,
+        batch: &mut Batch,
+    ) -> Result<Ciphertext> {
+        let own = name(group, self.number.device(0));
+        let padded = MessageUtils::pad_message_v2(message.encode_to_vec());
+        let sealed = group_encrypt(&mut self.keys, &own, &padded, &mut random()).await?;
+        self.save(&own, batch)?;
+        Ok(Ciphertext {
+            kind: "skmsg",
+            bytes: sealed.as_ref().to_vec(),
+        })
+    }
+
+    /// Decrypts a message that a device wrote for all of a group.
+    pub async fn decrypt(
+        &mut self,
+        group: GroupId,
+        device: DeviceAddress,
+        bytes: &[u8],
+        batch: &mut Batch,
+    ) -> std::result::Result<Message, SandboxError> {
+        let name = name(group, device);
+        let padded = group_decrypt(bytes, &mut self.keys, &name)
+            .await
+            .map_err(SandboxError::crypto)?;
+        self.save(&name, batch).map_err(SandboxError::crypto)?;
+        let plain =
+            MessageUtils::unpad_message_ref(&padded, PADDING).map_err(SandboxError::crypto)?;
+        Message::decode_from_slice(plain).map_err(SandboxError::crypto)
+    }
+
+    fn save(&self, name: &SenderKeyName, batch: &mut Batch) -> Result<()> {
+        if let Some(record) = self.keys.records.get(name.cache_key()) {
+            let record = BASE64_STANDARD.encode(record.serialize()?);
+            batch.put(self.record(name), &record);
+        }
+        Ok(())
+    }
+
+    fn record(&self, name: &SenderKeyName) -> String {
+        format!("senderkey/{}/{}", self.number, name.cache_key())
+    }
+
+    fn reached_record(&self, group: GroupId) -> String {
+        format!("reached/{}/{group}", self.number)
+    }
+}
+
+/// The message that tells a device the key.
+pub fn telling(key: message::SenderKeyDistributionMessage) -> Message {
+    Message {
+        sender_key_distribution_message: MessageField::some(key),
+        ..Default::default()
+    }
+}
+
+fn name(group: GroupId, device: DeviceAddress) -> SenderKeyName {
+    SenderKeyName::from_parts(&group.to_string(), &device.to_string())
+}
+
+#[async_trait]
+impl SenderKeyStore for Keys {
+    async fn store_sender_key(
+        &mut self,
+        name: &SenderKeyName,
+        record: SenderKeyRecord,
+    ) -> Result<()> {
+        self.records.insert(name.cache_key().to_owned(), record);
+        Ok(())
+    }
+
+    async fn load_sender_key(&self, name: &SenderKeyName) -> Result<Option<SenderKeyRecord>> {
+        Ok(self.records.get(name.cache_key()).cloned())
+    }
+}
