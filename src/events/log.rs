@@ -25,9 +25,7 @@ use crate::{
         tail::{self, Tail},
     },
     lifecycle::Shutdown,
-    storage::{
-        EventQuery, LogBounds, NewEvent, Result, RetentionPolicy, Storage, StorageError,
-    },
+    storage::{EventQuery, LogBounds, NewEvent, Result, RetentionPolicy, Storage, StorageError},
 };
 
 /// How much of the log is kept.

@@ -181,9 +181,9 @@ impl Page {
 
     /// The events.
     pub fn iter(&self) -> impl Iterator<Item = Sealed<'_>> {
-        self.picked.iter().flat_map(|(run, indexes)| {
-            indexes.iter().filter_map(|index| run.get(*index))
-        })
+        self.picked
+            .iter()
+            .flat_map(|(run, indexes)| indexes.iter().filter_map(|index| run.get(*index)))
     }
 
     /// How many.

@@ -118,7 +118,9 @@ impl Runs {
 
     /// What is wanted of what comes after a place that is covered.
     fn page(&self, query: Query<'_>) -> (Page, Position) {
-        let end = query.up_to.map_or(self.up_to, |up_to| up_to.min(self.up_to));
+        let end = query
+            .up_to
+            .map_or(self.up_to, |up_to| up_to.min(self.up_to));
         let mut page = Page::default();
         let mut looked_at = query.after;
         let (mut looked, mut count, mut bytes) = (0, 0, 0);
@@ -223,7 +225,8 @@ mod tests {
         let (again, _) = tail.read(&store, query).unwrap();
         let start = |page: &Page| {
             let mut batch = crate::events::Batch::new();
-            page.iter().for_each(|event| assert!(batch.push(event, usize::MAX)));
+            page.iter()
+                .for_each(|event| assert!(batch.push(event, usize::MAX)));
             let pieces = batch.take();
             assert_eq!(pieces.len(), 1);
             pieces[0].as_ptr()

@@ -465,12 +465,7 @@ impl Pump {
 }
 
 /// A SubscribeResponse around events that are encoded already and take this many bytes.
-fn batch_frame(
-    cursor: &Cursor,
-    events: Vec<Bytes>,
-    size: usize,
-    rest: &v1::EventBatch,
-) -> Pieces {
+fn batch_frame(cursor: &Cursor, events: Vec<Bytes>, size: usize, rest: &v1::EventBatch) -> Pieces {
     let head = v1::SubscribeResponse {
         cursor: cursor.to_string(),
         server_time: Some(timestamp(SystemTime::now())),

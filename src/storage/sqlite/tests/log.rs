@@ -310,7 +310,10 @@ async fn what_is_recent_needs_no_statement() {
     assert_eq!(recent(&storage, 0), Some((stored.clone(), 0)));
     assert_eq!(recent(&storage, 2), Some((stored[2..].to_vec(), 0)));
     assert_eq!(recent(&storage, 4), Some((Vec::new(), 0)));
-    assert_eq!(storage.recent_events(Position(0), 1).unwrap().events.len(), 1);
+    assert_eq!(
+        storage.recent_events(Position(0), 1).unwrap().events.len(),
+        1
+    );
 
     // Nothing that was blanked, deleted or removed by age is read from memory.
     let blank: fn(&[u8]) -> Option<Vec<u8>> = |_| Some(b"blank".to_vec());
