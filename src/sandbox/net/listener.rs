@@ -18,7 +18,7 @@ use crate::sandbox::{error::SandboxError, network::Network};
 const SCAN_ROUTE: &str = "/admin/mock-phone/scan-qr";
 const SOCKET_PATH: &str = "/ws/chat";
 const MAX_QR_TEXT: usize = 4 << 10;
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 8_192;
 
 #[derive(Clone)]
 struct Listener {
