@@ -21,7 +21,8 @@ use crate::{
     storage::{
         AcceptOutcome, ApiKeyRow, BodyRewrite, EventPage, EventQuery, EventsOf, InstanceChange,
         InstanceRow, LogBounds, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
-        RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError, StoredEvent,
+        RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError,
+        StoredEvent,
         contact::{ContactKey, ContactMerge, ContactRow, Sighting},
         device,
     },
@@ -65,6 +66,9 @@ pub(crate) struct Fake {
 struct State {
     events: Vec<StoredEvent>,
     compacted: Position,
+    rewrites: u64,
+    /// Where the log ended at the last of them.
+    rewritten: Position,
     sequences: HashMap<InstanceNumber, u64>,
     instances: Vec<InstanceRow>,
     keys: Vec<ApiKeyRow>,
@@ -110,6 +114,11 @@ impl Fake {
         }
         self.head.send_replace(head);
     }
+
+    fn rewrote(&self, state: &mut State) {
+        state.rewrites += 1;
+        state.rewritten = *self.head.borrow();
+    }
 }
 
 fn not_faked<T>() -> Result<T> {
@@ -135,6 +144,19 @@ impl Storage for Fake {
     async fn append_events(&self, events: Vec<NewEvent>) -> Result<()> {
         self.append(&mut self.state(), events);
         Ok(())
+    }
+
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents> {
+        let state = self.state();
+        let first = state.events.partition_point(|one| one.position <= after);
+        (after >= state.rewritten).then(|| RecentEvents {
+            rewrites: state.rewrites,
+            events: state.events[first..].iter().take(limit).cloned().collect(),
+        })
+    }
+
+    fn log_rewrites(&self) -> u64 {
+        self.state().rewrites
     }
 
     async fn read_events(&self, query: EventQuery) -> Result<EventPage> {
@@ -222,6 +244,7 @@ impl Storage for Fake {
             kept
         });
         state.compacted = compacted;
+        self.rewrote(&mut state);
         Ok((before - state.events.len()) as u64)
     }
 
@@ -231,7 +254,9 @@ impl Storage for Fake {
         event_type: EventType,
         rewrite: BodyRewrite,
     ) -> Result<()> {
-        for event in &mut self.state().events {
+        let mut state = self.state();
+        self.rewrote(&mut state);
+        for event in &mut state.events {
             if event.instance == instance
                 && event.event_type == event_type
                 && let Some(body) = rewrite(&event.body)

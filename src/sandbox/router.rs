@@ -3,7 +3,10 @@
 //! A stanza for a device is stored before its sender gets the ack, sent when the device is there, and leaves the
 //! queue only by the device's receipt or ack. Never decrypts anything.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use wacore_binary::{Jid, Node, NodeContent, OwnedNodeRef, builder::NodeBuilder};
@@ -57,6 +60,8 @@ struct Stored {
 #[derive(Default)]
 pub struct Queue {
     entries: BTreeMap<u64, Waiting>,
+    /// Positions by the id of what stands there: devices answer by id.
+    by_id: HashMap<String, Vec<u64>>,
     bytes: usize,
     last: u64,
 }
@@ -98,12 +103,24 @@ impl Queue {
     fn insert(&mut self, position: u64, waiting: Waiting) {
         self.last = self.last.max(position);
         self.bytes += waiting.size;
+        if let Some(id) = wire::text(&waiting.node, "id") {
+            self.by_id.entry(id).or_default().push(position);
+        }
         self.entries.insert(position, waiting);
     }
 
     fn remove(&mut self, position: u64) {
-        if let Some(waiting) = self.entries.remove(&position) {
-            self.bytes -= waiting.size;
+        let Some(waiting) = self.entries.remove(&position) else {
+            return;
+        };
+        self.bytes -= waiting.size;
+        if let Some(id) = wire::text(&waiting.node, "id")
+            && let Some(positions) = self.by_id.get_mut(&id)
+        {
+            positions.retain(|other| *other != position);
+            if positions.is_empty() {
+                self.by_id.remove(&id);
+            }
         }
     }
 
@@ -123,10 +140,12 @@ impl Queue {
     /// The positions of a stanza, oldest first; those from `sender` if any are, else all with the id.
     fn find(&self, tag: &str, id: &str, is_sender: impl Fn(&Node) -> bool) -> Vec<u64> {
         let named: Vec<(&u64, &Node)> = self
-            .entries
-            .iter()
-            .map(|(position, waiting)| (position, &*waiting.node))
-            .filter(|(_, node)| node.tag == tag && wire::is(node, "id", id))
+            .by_id
+            .get(id)
+            .into_iter()
+            .flatten()
+            .filter_map(|position| Some((position, &*self.entries.get(position)?.node)))
+            .filter(|(_, node)| node.tag == tag)
             .collect();
         let exact: Vec<u64> = named
             .iter()

@@ -98,6 +98,15 @@ pub struct EventPage {
     pub looked_at: Position,
 }
 
+/// The newest events, as far as they are in memory.
+#[derive(Clone, Debug)]
+pub struct RecentEvents {
+    /// What `log_rewrites` said of these.
+    pub rewrites: u64,
+    /// In the order of the log, without a hole.
+    pub events: Vec<StoredEvent>,
+}
+
 /// Where the log begins and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogBounds {
@@ -343,6 +352,12 @@ pub trait Storage: Send + Sync + 'static {
     fn log_head(&self) -> watch::Receiver<Position>;
     /// Appends in order, in one transaction.
     async fn append_events(&self, events: Vec<NewEvent>) -> Result<()>;
+    /// The first events after this place, without asking the database; `None` if one of them may no
+    /// longer be in memory. Holds what is committed as soon as `log_head` tells of it.
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents>;
+    /// How often a commit has changed or removed events. Whoever keeps copies of events asks before
+    /// each use, and throws them away when this has moved.
+    fn log_rewrites(&self) -> u64;
     /// Reads after a place.
     async fn read_events(&self, query: EventQuery) -> Result<EventPage>;
     /// Finds one event.

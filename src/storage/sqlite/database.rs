@@ -30,6 +30,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that a reader's thread may be ahead of its reader: a page, so that the two seldom wait for
+/// one another.
+const ROWS_AHEAD: usize = 512;
 /// Prepared statements of the writer: a few dozen texts, each in up to eight sizes.
 const WRITER_STATEMENTS: usize = 256;
 
@@ -60,6 +63,7 @@ pub(super) async fn open(path: &Path, options: &Options) -> Result<Database> {
         .connect_with(
             connect_options(path, options)?
                 .create_if_missing(false)
+                .row_buffer_size(ROWS_AHEAD)
                 .pragma("query_only", "ON"),
         )
         .await

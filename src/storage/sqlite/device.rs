@@ -11,7 +11,7 @@ use super::{
     merging::{TokenWrite, expire_secrets, expire_tokens, put_secrets, write_token},
     rows,
     unit::Unit,
-    writer::Writer,
+    writer::{Steps, Writer},
 };
 use crate::{
     domain::ids::InstanceNumber,
@@ -283,6 +283,23 @@ impl DeviceStorage for SqliteDevice {
             .steps((self.instance, changes), |work, unit| {
                 Box::pin(change(work, unit))
             })
+            .await
+    }
+
+    async fn change_records_soon(&self, changes: Vec<RecordChange>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .write_soon(Steps::new((self.instance, changes), |work, unit| {
+                Box::pin(change(work, unit))
+            }))
+            .await
+    }
+
+    async fn written(&self) -> Result<()> {
+        self.writer
+            .steps((), |_, _| Box::pin(std::future::ready(Ok(()))))
             .await
     }
 

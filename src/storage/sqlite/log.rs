@@ -312,6 +312,7 @@ async fn remove(unit: &mut Unit, statement: &'static str, last: i64, most: i64) 
     if gone.is_empty() {
         return Ok(0);
     }
+    unit.rewrites_events();
     let counters = unit.counters_mut()?;
     for row in &gone {
         let position = row.try_get::<i64, _>(0)? as u64;
@@ -335,6 +336,7 @@ pub(super) async fn purge(unit: &mut Unit, instance: InstanceNumber) -> Result<(
     .bind(instance.0)
     .fetch_one(&mut unit.connection)
     .await?;
+    unit.rewrites_events();
     sqlx::query("DELETE FROM event WHERE instance = ?")
         .bind(instance.0)
         .execute(&mut unit.connection)
@@ -375,6 +377,7 @@ pub(super) async fn rewrite(work: &Rewrite, unit: &mut Unit) -> Result<()> {
         let counters = unit.counters_mut()?;
         counters.event_bytes =
             (counters.event_bytes + new.len() as u64).saturating_sub(body.len() as u64);
+        unit.rewrites_events();
         sqlx::query("UPDATE event SET body = ? WHERE position = ?")
             .bind(new)
             .bind(row.try_get::<i64, _>(0)?)

@@ -1,7 +1,5 @@
 //! Messages.
 
-use std::borrow::Borrow;
-
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
@@ -55,35 +53,24 @@ fn message_of(row: &SqliteRow) -> Result<MessageRow> {
     })
 }
 
-/// Inserts messages; `tail` says what to do about those that are there, and what to return.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    messages: &[impl Borrow<MessageRow>],
-    tail: &'static str,
-) -> Result<Vec<SqliteRow>> {
-    rows::with_values(
-        connection,
-        "INSERT INTO message (instance, message_id, chat, sender, from_me, outbound, time, status, \
-         previous_status, status_reason, body, raw)",
-        messages,
-        tail,
-        |mut row, message| {
-            let message: &MessageRow = message.borrow();
-            row.push_bind(message.instance.0)
-                .push_bind(&*message.message_id)
-                .push_bind(&*message.chat)
-                .push_bind(&*message.sender)
-                .push_bind(message.from_me)
-                .push_bind(message.outbound)
-                .push_bind(time::micros(message.time))
-                .push_bind(message.status)
-                .push_bind(message.previous_status)
-                .push_bind(&*message.status_reason)
-                .push_bind(&message.body[..])
-                .push_bind(&message.raw[..]);
-        },
-    )
-    .await
+/// Begins the statement that inserts messages.
+pub(super) const INSERT: &str = "INSERT INTO message (instance, message_id, chat, sender, from_me, \
+     outbound, time, status, previous_status, status_reason, body, raw)";
+
+/// A message's values for it.
+pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
+    row.push_bind(message.instance.0)
+        .push_bind(&*message.message_id)
+        .push_bind(&*message.chat)
+        .push_bind(&*message.sender)
+        .push_bind(message.from_me)
+        .push_bind(message.outbound)
+        .push_bind(time::micros(message.time))
+        .push_bind(message.status)
+        .push_bind(message.previous_status)
+        .push_bind(&*message.status_reason)
+        .push_bind(&message.body[..])
+        .push_bind(&message.raw[..]);
 }
 
 /// Stores the messages of all jobs that are not there yet and notes which these were.
@@ -97,10 +84,12 @@ pub(super) async fn store_new(
             wanted.push(message);
         }
     }
-    let stored = insert(
+    let stored = rows::with_values(
         &mut unit.connection,
+        INSERT,
         &wanted,
         "ON CONFLICT DO NOTHING RETURNING instance, message_id, chat, sender",
+        |row, message| push_values(row, message),
     )
     .await?;
     for row in stored {

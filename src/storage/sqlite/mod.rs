@@ -2,7 +2,7 @@
 //!
 //! Owns the file, the lock on it and the schema. Writes go through `writer` and are answered after
 //! their commit; reads take a reader and so see every write that was answered before.
-//! Never keeps rows in memory beyond the counters of the log.
+//! Never keeps rows in memory beyond the counters of the log and its newest events.
 
 mod api_keys;
 mod contacts;
@@ -13,6 +13,7 @@ mod instances;
 mod log;
 mod merging;
 mod messages;
+mod recent;
 mod requests;
 mod rows;
 mod time;
@@ -34,12 +35,13 @@ use tokio::sync::watch;
 
 use self::{
     log::Excess,
+    recent::Recent,
     unit::{Counters, Unit},
     writer::{Signals, Writer},
 };
 use super::{
     AcceptOutcome, ApiKeyRow, EventPage, EventQuery, EventsOf, InstanceChange, InstanceRow,
-    LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance, RequestMark, Result,
+    LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents, RequestMark, Result,
     RetentionPolicy, RevokeOutcome, Storage, StoredEvent,
     contact::{ContactKey, ContactMerge, ContactRow, Sighting},
     device::DeviceStorage,
@@ -82,6 +84,7 @@ pub struct SqliteStorage {
     writer: Writer,
     epoch: LogEpoch,
     head: watch::Receiver<Position>,
+    recent: Arc<Recent>,
     writable: watch::Receiver<bool>,
     #[cfg_attr(
         not(test),
@@ -97,6 +100,7 @@ impl SqliteStorage {
         let counters = Counters::load(&mut database.writer).await?;
         let epoch = counters.epoch;
         let (head, head_seen) = watch::channel(Position(counters.head));
+        let recent = Arc::new(Recent::new(Position(counters.head)));
         let (writable, writable_seen) = watch::channel(true);
         let (commits, commits_seen) = watch::channel(0);
         let writer = Writer::spawn(
@@ -105,6 +109,7 @@ impl SqliteStorage {
             options.probe_interval,
             Signals {
                 head,
+                recent: recent.clone(),
                 writable,
                 commits,
             },
@@ -114,6 +119,7 @@ impl SqliteStorage {
             writer,
             epoch,
             head: head_seen,
+            recent,
             writable: writable_seen,
             commits: commits_seen,
         }))
@@ -149,6 +155,14 @@ impl Storage for SqliteStorage {
                 Box::pin(async move { unit.append(events.iter().cloned()) })
             })
             .await
+    }
+
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents> {
+        self.recent.after(after, limit)
+    }
+
+    fn log_rewrites(&self) -> u64 {
+        self.recent.rewrites()
     }
 
     async fn read_events(&self, query: EventQuery) -> Result<EventPage> {
