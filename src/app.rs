@@ -27,6 +27,7 @@ use crate::{
     grpc::{
         ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
         ending::Ending,
+        groups::GroupCalls,
         instances::{self, Instances},
         messages::Messages,
         server::{self, Parts, ServerConfig, Services},
@@ -136,7 +137,8 @@ impl Gateway {
                 instances::PAIR,
                 keys.clone(),
             ))
-            .add(Messages::server(storage.clone(), registry.clone()));
+            .add(Messages::server(storage.clone(), registry.clone()))
+            .add(GroupCalls::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             let control = SandboxServiceServer::new(sandbox.service())
                 .accept_compressed(CompressionEncoding::Gzip)

@@ -62,7 +62,7 @@ pub async fn run(
     events.say(&format!("{INSTANCE} echoes it with SendMessage"))?;
     let text = match greeting.content.and_then(|content| content.content) {
         Some(Content::Text(text)) => text.text,
-        Some(Content::Unsupported(_)) | None => GREETING.to_owned(),
+        Some(Content::GroupInvite(_) | Content::Unsupported(_)) | None => GREETING.to_owned(),
     };
     let request = v1::SendMessageRequest {
         instance: INSTANCE.to_owned(),

@@ -30,6 +30,14 @@ pub enum EventType {
     MessageSent,
     /// `message.status`
     MessageStatus,
+    /// `group.created`
+    GroupCreated,
+    /// `group.updated`
+    GroupUpdated,
+    /// `group.participants_updated`
+    GroupParticipantsUpdated,
+    /// `group.join_requests_updated`
+    GroupJoinRequestsUpdated,
     /// `error.reported`
     ErrorReported,
     /// `unmapped`
@@ -38,7 +46,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 11] = [
+    pub const EVERY: [Self; 15] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -48,6 +56,10 @@ impl EventType {
         Self::MessageReceived,
         Self::MessageSent,
         Self::MessageStatus,
+        Self::GroupCreated,
+        Self::GroupUpdated,
+        Self::GroupParticipantsUpdated,
+        Self::GroupJoinRequestsUpdated,
         Self::ErrorReported,
         Self::Unmapped,
     ];
@@ -64,6 +76,10 @@ impl EventType {
             Self::MessageReceived => "message.received",
             Self::MessageSent => "message.sent",
             Self::MessageStatus => "message.status",
+            Self::GroupCreated => "group.created",
+            Self::GroupUpdated => "group.updated",
+            Self::GroupParticipantsUpdated => "group.participants_updated",
+            Self::GroupJoinRequestsUpdated => "group.join_requests_updated",
             Self::ErrorReported => "error.reported",
             Self::Unmapped => "unmapped",
         }

@@ -17,6 +17,10 @@ pub enum Permission {
     MessagesRead,
     /// `messages:write`
     MessagesWrite,
+    /// `groups:read`
+    GroupsRead,
+    /// `groups:write`
+    GroupsWrite,
     /// `events:read`
     EventsRead,
     /// `keys:write`
@@ -27,13 +31,15 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 9] = [
+    pub const EVERY: [Self; 11] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
         Self::InstancesPair,
         Self::MessagesRead,
         Self::MessagesWrite,
+        Self::GroupsRead,
+        Self::GroupsWrite,
         Self::EventsRead,
         Self::KeysWrite,
         Self::SandboxWrite,
@@ -48,6 +54,8 @@ impl Permission {
             Self::InstancesPair => "instances:pair",
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",
+            Self::GroupsRead => "groups:read",
+            Self::GroupsWrite => "groups:write",
             Self::EventsRead => "events:read",
             Self::KeysWrite => "keys:write",
             Self::SandboxWrite => "sandbox:write",

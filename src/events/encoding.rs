@@ -63,6 +63,10 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::MessageReceived(_) => EventType::MessageReceived,
         Payload::MessageSent(_) => EventType::MessageSent,
         Payload::MessageStatus(_) => EventType::MessageStatus,
+        Payload::GroupCreated(_) => EventType::GroupCreated,
+        Payload::GroupUpdated(_) => EventType::GroupUpdated,
+        Payload::GroupParticipantsUpdated(_) => EventType::GroupParticipantsUpdated,
+        Payload::GroupJoinRequestsUpdated(_) => EventType::GroupJoinRequestsUpdated,
         Payload::ErrorReported(_) => EventType::ErrorReported,
         Payload::Unmapped(_) => EventType::Unmapped,
     }

@@ -5,8 +5,10 @@
 //! ([`outbound`]); [`convert`] is where WhatsApp's types become ours. Lets no type of the library
 //! out, and knows nothing of gRPC or SQL.
 
+mod addresses;
 mod convert;
 mod error;
+mod groups;
 mod hook;
 mod link;
 mod networks;
@@ -20,6 +22,9 @@ mod supervision;
 
 pub use convert::rows::{instance as instance_resource, message as message_resource};
 pub use error::{WaError, network_name};
+pub use groups::{
+    GroupEdit, GroupFault, GroupRefusal, Groups, Invite, Mentions, NewGroup, Picture, Somebody,
+};
 pub use networks::{NetworksConfig, SandboxPeer};
 pub use outbound::Outgoing;
 pub use pairing::{PairStep, PairingMethod, RefusedReason};

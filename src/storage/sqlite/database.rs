@@ -17,7 +17,10 @@ use super::Options;
 use crate::storage::{Result, StorageError};
 
 /// What made each version of the schema from the one before. Never change one, only append.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_begin.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_begin.sql"),
+    include_str!("migrations/0002_groups.sql"),
+];
 
 /// "wgat": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x7767_6174;

@@ -127,6 +127,7 @@ impl Api {
                 text: text.to_owned(),
             })),
             request_id: request_id.to_owned(),
+            ..Default::default()
         };
         let response = self.messages().send_message(request).await?;
         Ok(response.into_inner().message.unwrap())

@@ -1,6 +1,7 @@
 //! What the storage promises, tried on SQLite.
 
 mod devices;
+mod groups;
 mod instances;
 mod log;
 mod messages;
