@@ -48,6 +48,7 @@ pub async fn run(
             phone: peer.number.clone(),
             to: instance.phone_number,
             text: GREETING.to_owned(),
+            ..Default::default()
         })
         .await?;
     let greeting = events

@@ -113,11 +113,10 @@ impl Sandbox {
         &self,
         phone: Number,
         group: GroupId,
-        admin: Number,
         invitation: &Invitation,
     ) -> Result<Joined, SandboxError> {
         let phone = self.network.find_phone(phone)?;
-        phone.accept_invitation(group, admin, invitation).await
+        phone.accept_invitation(group, invitation).await
     }
 
     /// A phone leaves a group.

@@ -4,7 +4,7 @@ use wacore_binary::{Jid, Node, Server, builder::NodeBuilder};
 
 use super::Phone;
 use crate::sandbox::{
-    address::Number,
+    address::{Number, User},
     error::SandboxError,
     group::{GroupId, MEMBER_ADD, mode_node},
     wire,
@@ -157,7 +157,13 @@ impl Phone {
         let state = network.lock();
         node.get_children_by_tag("participant")
             .filter_map(|person| {
-                let (account, _) = state.account_of(&wire::jid(person, "jid")?)?;
+                let jid = wire::jid(person, "jid")?;
+                let number = match (state.account_of(&jid), User::of(&jid)?) {
+                    (Some((account, _)), _) => account.number,
+                    // Nobody's.
+                    (None, User::Number(number)) => number,
+                    (None, User::Lid(_)) => return None,
+                };
                 let invitation = person.get_optional_child("add_request").and_then(|ticket| {
                     Some(Invitation {
                         code: wire::text(ticket, "code")?,
@@ -165,7 +171,7 @@ impl Phone {
                     })
                 });
                 Some(MemberOutcome {
-                    number: account.number,
+                    number,
                     code: wire::number(person, "error").unwrap_or(200),
                     invitation,
                 })
@@ -242,13 +248,11 @@ impl Phone {
     pub async fn accept_invitation(
         &self,
         group: GroupId,
-        admin: Number,
         invitation: &Invitation,
     ) -> Result<Joined, SandboxError> {
         let accept = NodeBuilder::new("accept")
             .attr("code", invitation.code.as_str())
             .attr("expiration", invitation.expires)
-            .attr("admin", admin.jid())
             .build();
         joined(&self.ask("set", NAMESPACE, group.jid(), accept).await?)
     }

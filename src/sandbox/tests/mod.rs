@@ -3,6 +3,7 @@
 
 mod control;
 mod faults;
+mod groups;
 mod hostile;
 mod lifecycle;
 mod messages;

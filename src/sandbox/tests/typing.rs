@@ -41,7 +41,7 @@ fn drain(outgoing: &mut mpsc::Receiver<Outgoing>) -> Vec<Node> {
     let mut nodes = Vec::new();
     while let Ok(Outgoing::Stanza(node) | Outgoing::Last(node)) = outgoing.try_recv() {
         assert_typed(&node);
-        nodes.push(node);
+        nodes.push(Node::clone(&node));
     }
     nodes
 }
