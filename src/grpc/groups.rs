@@ -26,6 +26,7 @@ use crate::{
     storage::{InstanceRow, RequestMark, Storage},
     wa::{
         GroupEdit, GroupFault, GroupRefusal, Groups, Invite, NewGroup, Picture, Registry, Somebody,
+        invite_code,
     },
 };
 
@@ -452,11 +453,9 @@ async fn picture(bytes: Bytes) -> Result<Option<Picture>, Status> {
     }
 }
 
-/// A link or code, as far as one can tell without asking.
+/// The code of an invite, if it is one as far as one can tell without asking.
 fn invite_link(text: &str) -> Result<String, Status> {
-    let text = text.trim();
-    let code = text.rsplit(['/', '=']).next().unwrap_or_default();
-    let code = code.split('?').next().unwrap_or_default();
+    let code = invite_code(text);
     let named = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
     if code.is_empty() || text.len() > 256 || !code.chars().all(named) {
         return Err(group_refused(GroupRefusal {
@@ -465,7 +464,7 @@ fn invite_link(text: &str) -> Result<String, Status> {
             code: 0,
         }));
     }
-    Ok(text.to_owned())
+    Ok(code.to_owned())
 }
 
 fn personal(invite: v1::PersonalInvite) -> Result<Invite, Status> {

@@ -24,6 +24,7 @@ pub use convert::rows::{instance as instance_resource, message as message_resour
 pub use error::{WaError, network_name};
 pub use groups::{
     GroupEdit, GroupFault, GroupRefusal, Groups, Invite, Mentions, NewGroup, Picture, Somebody,
+    invite_code,
 };
 pub use networks::{NetworksConfig, SandboxPeer};
 pub use outbound::Outgoing;

@@ -1,10 +1,13 @@
 //! Groups and what happens in them, in our words.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use whatsapp_rust::{
     Jid,
-    features::{GroupMetadata, GroupParticipant, MemberAddMode, ParticipantType},
+    features::{GroupMetadata, GroupParticipant, ParticipantType},
     types::events::{GroupUpdate, PictureUpdate},
     types::message::AddressingMode,
     wacore::{
@@ -15,6 +18,7 @@ use whatsapp_rust::{
             MembershipRequestMethod,
         },
     },
+    wacore_binary::NodeRef,
 };
 
 use super::{NAME_BYTES, cut, ids, label};
@@ -81,7 +85,8 @@ pub enum Action {
 /// What a notification tells; `None` for what changes nothing that we show.
 pub fn news(update: &GroupUpdate) -> Option<News> {
     let actor = update.participant.as_ref().filter(|jid| fits(jid));
-    let actor = actor.map(|jid| ids::party([Some(jid), update.participant_pn.as_ref()], ""));
+    let name = update.notify.as_deref().unwrap_or_default();
+    let actor = actor.map(|jid| ids::party([Some(jid), update.participant_pn.as_ref()], name));
     let action = action(&update.action, actor.as_ref())?;
     fits(&update.group_jid).then(|| News {
         group: update.group_jid.to_non_ad().to_string(),
@@ -152,8 +157,8 @@ fn action(action: &GroupNotificationAction, actor: Option<&v1::Party>) -> Option
         Told::Create { raw } => {
             let node = raw.as_node_ref();
             let group = node.get_optional_child("group")?;
-            match GroupInfoResponse::try_from_node_ref(group) {
-                Ok(group) => Action::Create(Box::new(metadata(&group.into()))),
+            match of_node(group) {
+                Ok(group) => Action::Create(Box::new(group)),
                 Err(_) => Action::Doubt,
             }
         }
@@ -233,7 +238,30 @@ fn people(told: &[GroupParticipantInfo]) -> Vec<v1::GroupParticipant> {
 }
 
 /// A group as WhatsApp describes it, but for what only the account knows: whether it is in it.
-pub fn metadata(group: &GroupMetadata) -> v1::Group {
+pub fn of_node(node: &NodeRef<'_>) -> anyhow::Result<v1::Group> {
+    let mut group = metadata(&GroupInfoResponse::try_from_node_ref(node)?.into());
+    // Those who could not be added stand among the members.
+    let mut refused = node.get_children_by_tag("participant");
+    if refused.any(|one| one.get_attr("error").is_some()) {
+        let refused = node.get_children_by_tag("participant");
+        let refused: HashSet<String> = refused
+            .filter(|one| one.get_attr("error").is_some())
+            .filter_map(|one| Some(one.attrs().optional_jid("jid")?.to_non_ad().to_string()))
+            .collect();
+        group.participants.retain(|one| {
+            let party = one.party.as_ref();
+            !party.is_some_and(|who| refused.contains(&who.lid) || refused.contains(&who.jid))
+        });
+        group.size = u32::try_from(group.participants.len()).unwrap_or(u32::MAX);
+    }
+    let mode = node.get_optional_child("member_add_mode");
+    let mode = mode.and_then(|mode| mode.content_as_string());
+    // As WhatsApp's apps make groups, where it does not say.
+    group.members_may_add = mode.is_none_or(|mode| &*mode == "all_member_add");
+    Ok(group)
+}
+
+fn metadata(group: &GroupMetadata) -> v1::Group {
     let party = |jid: &Option<Jid>, number: &Option<Jid>| {
         let jid = jid.as_ref().filter(|jid| fits(jid))?;
         Some(ids::party([Some(jid), number.as_ref()], ""))
@@ -264,7 +292,6 @@ pub fn metadata(group: &GroupMetadata) -> v1::Group {
             .and_then(|ephemeral| ephemeral.expiration)
             .unwrap_or(0),
         join_approval: group.membership_approval,
-        members_may_add: group.member_add_mode == Some(MemberAddMode::AllMemberAdd),
         history_for_newcomers: group.has_group_history,
         addressing: match group.addressing_mode {
             AddressingMode::Pn => v1::GroupAddressing::Number,
@@ -404,7 +431,16 @@ mod tests {
             .attr("subject", "x".repeat(1_000))
             .attr("creation", 1_700_000_000u64)
             .attr("addressing_mode", "lid")
-            .children([named(&Jid::lid("900001"))])
+            .children([
+                named(&Jid::lid("900001")),
+                NodeBuilder::new("participant")
+                    .attr("jid", Jid::lid("900002"))
+                    .attr("error", "403")
+                    .build(),
+                NodeBuilder::new("member_add_mode")
+                    .bytes(b"admin_add".to_vec())
+                    .build(),
+            ])
             .build();
         let create = NodeBuilder::new("create").children([group]).build();
         let Action::Create(group) = told(None, create).unwrap().action else {
@@ -413,6 +449,7 @@ mod tests {
         assert_eq!(group.subject.len(), SUBJECT_CHARS);
         assert_eq!(group.addressing(), v1::GroupAddressing::Lid);
         assert_eq!((group.size, group.participants.len()), (1, 1));
+        assert!(!group.members_may_add);
     }
 
     #[test]

@@ -17,10 +17,7 @@ use crate::{
 /// Most members that `group.created` lists.
 const MEMBERS_TOLD: usize = 2_048;
 
-/// Why members come whom an admin let in, in WhatsApp's words.
-const APPROVED: &[&str] = &["membership_approval", "linked_group_join_approved"];
-
-/// Why members come who used an invite, in WhatsApp's words.
+/// Why members come who used an invite, in WhatsApp's words: by themselves, or once an admin let them.
 const INVITED: &[&str] = &["invite", "linked_group_join"];
 
 /// How we came to know of a change.
@@ -328,10 +325,13 @@ fn members(
     };
     let came = without(&after.participants, &was);
     let went = without(&before.participants, &is);
-    let change_in = if APPROVED.contains(&&*told.reason) {
-        Change::Approve
-    } else if INVITED.contains(&&*told.reason) || by_themselves(&came) {
+    let change_in = if by_themselves(&came) {
         Change::Join
+    } else if INVITED.contains(&&*told.reason) {
+        match told.actor {
+            Some(_) => Change::Approve,
+            None => Change::Join,
+        }
     } else {
         Change::Add
     };
@@ -466,11 +466,11 @@ mod tests {
         assert_eq!(change(&add, &by(2, "")), (Change::Add, name(4), false));
         assert_eq!(change(&add, &by(4, "")), (Change::Join, name(4), false));
         assert_eq!(
-            change(&add, &by(2, "invite")),
+            change(&add, &by(4, "invite")),
             (Change::Join, name(4), false)
         );
         assert_eq!(
-            change(&add, &by(2, "membership_approval")),
+            change(&add, &by(2, "invite")),
             (Change::Approve, name(4), false)
         );
         let remove = Action::Remove(three(), String::new());

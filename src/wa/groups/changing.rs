@@ -18,6 +18,7 @@ use super::{
     changes::{Told, apply, brief},
     errors::{self, explain, refuse},
     hindrance, members,
+    query::LookAtAll,
 };
 use crate::{
     events::system_time,
@@ -25,10 +26,7 @@ use crate::{
     storage::RequestMark,
     wa::{
         addresses::Address,
-        convert::{
-            group::{self, Action},
-            ids::is_same,
-        },
+        convert::{group::Action, ids::is_same},
         error::WaError,
     },
 };
@@ -192,10 +190,10 @@ impl Groups {
         subject: &str,
         since: SystemTime,
     ) -> Result<Option<String>, WaError> {
-        let groups = client.groups();
-        let seen = ask(groups.get_participating(), Asked::Look, "instance").await?;
+        let look = client.execute(LookAtAll::new());
+        let seen = ask(look, Asked::Look, "instance").await?;
         let own = self.cache.own();
-        let mut made = seen.values().map(group::metadata).filter(|group| {
+        let mut made = seen.into_iter().filter(|group| {
             let time = group.create_time.as_ref().and_then(system_time);
             group.subject == subject
                 && time.is_some_and(|time| time + CLOCKS_APART >= since)

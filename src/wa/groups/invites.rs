@@ -9,13 +9,9 @@ use super::{
     ANSWER_TIME, Asked, GROUP, GroupFault, GroupRefusal, Groups, ask,
     changes::{Told, brief},
     errors::{self, explain, refuse},
+    query::LookBehind,
 };
-use crate::{
-    domain::recipient::Recipient,
-    proto::v1,
-    storage::RequestMark,
-    wa::{convert::group, error::WaError},
-};
+use crate::{domain::recipient::Recipient, proto::v1, storage::RequestMark, wa::error::WaError};
 
 /// Where links lead.
 const LINK: &str = "https://chat.whatsapp.com/";
@@ -41,6 +37,14 @@ pub enum Invite {
     },
 }
 
+/// The code in an invite link, or the text itself.
+pub fn code_of(link: &str) -> &str {
+    let link = link.trim().trim_end_matches('/');
+    let (link, query) = link.split_once('?').unwrap_or((link, ""));
+    let named = query.split('&').find_map(|part| part.strip_prefix("code="));
+    named.unwrap_or_else(|| link.rsplit('/').next().unwrap_or_default())
+}
+
 impl Groups {
     /// The invite link of a group and the code at its end; a reset makes a new one.
     pub async fn invite_link(
@@ -49,7 +53,8 @@ impl Groups {
         reset: bool,
     ) -> Result<(String, String), WaError> {
         let client = self.open_client()?;
-        self.known(jid, true).await?;
+        // In some groups every member may hand the link out.
+        self.known(jid, reset).await?;
         let (library, to) = (client.groups(), self.parse(jid)?);
         let link = match timeout(ANSWER_TIME, library.get_invite_link(to, reset)).await {
             Ok(Ok(link)) => link,
@@ -76,9 +81,8 @@ impl Groups {
     /// The group behind an invite link.
     pub async fn invite_info(self: &Arc<Self>, invite: &str) -> Result<v1::Group, WaError> {
         let client = self.open_client()?;
-        let library = client.groups();
-        let seen = ask(library.get_invite_info(invite), Asked::Invite, "invite").await?;
-        let mut group = group::metadata(&seen);
+        let look = client.execute(LookBehind::code(code_of(invite)));
+        let mut group = ask(look, Asked::Invite, "invite").await?;
         group.instance = self.cache.row().id.to_string();
         if let Some(known) = self.cache.get(&group.id).await? {
             group.membership = known.membership;
@@ -108,7 +112,10 @@ impl Groups {
             Invite::Personal { .. } => "personal_invite",
         };
         let asked = match &invite {
-            Invite::Link(link) => timeout(ANSWER_TIME, library.join_with_invite_code(link)).await,
+            Invite::Link(link) => {
+                let asked = library.join_with_invite_code(code_of(link));
+                timeout(ANSWER_TIME, asked).await
+            }
             Invite::Personal {
                 group,
                 code,
@@ -176,5 +183,25 @@ impl Groups {
             pending_approval: group.is_none(),
             group,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::code_of;
+
+    #[test]
+    fn links_of_every_kind_have_a_code() {
+        for link in [
+            "Abc123",
+            " Abc123 ",
+            "https://chat.whatsapp.com/Abc123",
+            "https://chat.whatsapp.com/Abc123/?x=1",
+            "https://chat.whatsapp.com/invite/Abc123",
+            "whatsapp://chat/?code=Abc123",
+            "https://web.whatsapp.com/accept?code=Abc123&x=1",
+        ] {
+            assert_eq!(code_of(link), "Abc123", "{link}");
+        }
     }
 }

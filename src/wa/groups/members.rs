@@ -305,6 +305,7 @@ fn outcome(code: u16, action: ParticipantAction) -> ParticipantOutcome {
     let adds = action == ParticipantAction::Add;
     match code {
         0 => ParticipantOutcome::Done,
+        202 if adds => ParticipantOutcome::ApprovalNeeded,
         403 if adds => ParticipantOutcome::InviteNeeded,
         404 if adds => ParticipantOutcome::NotOnWhatsapp,
         404 => ParticipantOutcome::NotAMember,

@@ -11,6 +11,7 @@ mod errors;
 mod invites;
 mod members;
 mod picture;
+mod query;
 mod tending;
 mod writing;
 
@@ -31,9 +32,10 @@ use self::{
     cache::Cache,
     changes::Told,
     errors::{Asked, explain},
+    query::Look,
     tending::Doubts,
 };
-use super::{addresses::Addresses, convert::group, error::WaError};
+use super::{addresses::Addresses, error::WaError};
 use crate::{
     domain::recipient::Recipient,
     proto::v1,
@@ -43,7 +45,7 @@ use crate::{
 pub use self::{
     changing::{GroupEdit, NewGroup},
     errors::{GroupFault, GroupRefusal},
-    invites::Invite,
+    invites::{Invite, code_of as invite_code},
     picture::Picture,
     writing::Mentions,
 };
@@ -141,10 +143,13 @@ impl Groups {
     }
 
     async fn fetch(&self, client: &Client, jid: &str) -> Result<v1::Group, WaError> {
-        let parsed = self.parse(jid)?;
-        let groups = client.groups();
-        let answer = ask(groups.get_metadata(&parsed), Asked::Look, GROUP);
-        Ok(group::metadata(&answer.await?))
+        let look = client.execute(Look::at(&self.parse(jid)?));
+        let mut group = ask(look, Asked::Look, GROUP).await?;
+        let people = group.participants.iter_mut();
+        for party in people.filter_map(|one| one.party.as_mut()) {
+            tending::complete(client, party).await;
+        }
+        Ok(group)
     }
 
     fn parse(&self, jid: &str) -> Result<Jid, WaError> {
@@ -224,12 +229,12 @@ fn hindrance(group: &v1::Group, as_admin: bool) -> Option<GroupFault> {
 
 /// Asks WhatsApp something, within limits.
 async fn ask<T>(
-    question: impl Future<Output = Result<T, GroupError>>,
+    question: impl Future<Output = Result<T, impl Into<GroupError>>>,
     asked: Asked,
     field: &str,
 ) -> Result<T, WaError> {
     match timeout(ANSWER_TIME, question).await {
-        Ok(answer) => answer.map_err(|error| explain(error, asked, field)),
+        Ok(answer) => answer.map_err(|error| explain(error.into(), asked, field)),
         Err(_) => Err(WaError::Timeout("no answer about a group".to_owned())),
     }
 }

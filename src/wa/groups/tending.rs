@@ -12,6 +12,7 @@ use whatsapp_rust::{Client, types::events::Event, wacore::iq::dirty::DirtyType};
 use super::{
     Asked, GroupFault, GroupRefusal, Groups, ask,
     changes::{self, Told},
+    query::LookAtAll,
 };
 use crate::{
     events,
@@ -254,9 +255,8 @@ impl Groups {
     /// Asks WhatsApp for all groups of the account and writes down what they are like.
     pub(super) async fn look_at_all(self: &Arc<Self>, client: &Client) -> Result<(), WaError> {
         let mark = self.cache.mark_all().await;
-        let groups = client.groups();
-        let seen = ask(groups.get_participating(), Asked::Look, "instance").await?;
-        let fresh: Vec<_> = seen.values().map(group::metadata).collect();
+        let look = client.execute(LookAtAll::new());
+        let fresh = ask(look, Asked::Look, "instance").await?;
         sleep(OVERTAKEN).await;
         let left_alone = self.cache.adopt_all(fresh, mark).await?;
         for jid in left_alone {
