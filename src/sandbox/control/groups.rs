@@ -64,6 +64,7 @@ pub(super) async fn update(
         }
         Some(Setting::Approval(on)) => GroupSetting::Approval(on),
         Some(Setting::MembersAdd(on)) => GroupSetting::MembersAdd(on),
+        Some(Setting::Picture(jpeg)) => GroupSetting::Picture(jpeg.to_vec()),
         Some(Setting::History(on)) => GroupSetting::History(on),
         None => return Err(SandboxError::invalid("setting", "name one").into()),
     };

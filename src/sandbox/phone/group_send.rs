@@ -270,6 +270,22 @@ impl Phone {
         Ok(true)
     }
 
+    /// Loses the key of a device.
+    pub async fn forget_sender_key(
+        &self,
+        group: GroupId,
+        device: DeviceAddress,
+    ) -> Result<(), SandboxError> {
+        let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
+        let mut batch = Batch::default();
+        self.mind
+            .lock()
+            .await
+            .sender_keys
+            .forget(group, device, &mut batch);
+        Ok(network.store.commit(&batch)?)
+    }
+
     /// Asks the author of a message in a group for it, and for the key.
     pub(super) fn ask_again(&self, network: &Network, connection: ConnectionId, node: &Node) {
         let sent_again: u32 = node
