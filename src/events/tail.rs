@@ -132,11 +132,12 @@ impl Runs {
             let mut full = false;
             for index in run.count_up_to(query.after)..run.count_up_to(end) {
                 let Some(event) = run.get(index) else { break };
-                if count >= query.limit || looked >= LOOK {
+                let wanted = query.wanted.holds(&event);
+                if looked >= LOOK || (wanted && count >= query.limit) {
                     full = true;
                     break;
                 }
-                if query.wanted.holds(&event) {
+                if wanted {
                     bytes += event.size();
                     if bytes > query.max_bytes && count > 0 {
                         full = true;

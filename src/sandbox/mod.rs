@@ -81,6 +81,7 @@ impl Sandbox {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        network.lock().host = address.to_string();
         let phones: Vec<_> = network.lock().phones.values().cloned().collect();
         for phone in phones {
             phone.switch_on().await;

@@ -117,6 +117,8 @@ pub struct State {
     pub(super) pairings: HashMap<ConnectionId, Pairing>,
     pub(super) faults: Faults,
     pub(super) wire_log: WireLog,
+    /// Where files of the network are served from, as `HOST:PORT`.
+    pub(super) host: String,
     pub(super) store: Arc<Store>,
     pub(super) tasks: TaskTracker,
     pub(super) network: Weak<Network>,
@@ -174,6 +176,7 @@ impl Network {
                 pairings: HashMap::new(),
                 faults: Faults::default(),
                 wire_log: WireLog::default(),
+                host: String::new(),
                 store: store.clone(),
                 tasks: tasks.clone(),
                 network: network.clone(),

@@ -7,6 +7,7 @@ use wacore_binary::Jid;
 use super::{
     address::{DeviceAddress, Lid, Number},
     error::SandboxError,
+    model::GroupAdds,
     network::{Network, State},
     phone::{Phone, PhoneOptions},
 };
@@ -31,6 +32,8 @@ pub struct PhoneInfo {
     pub lid_addressed: bool,
     /// It sends no delivery receipts.
     pub dormant: bool,
+    /// Who may add it to groups.
+    pub group_adds: GroupAdds,
     /// Its linked devices.
     pub companions: Vec<CompanionInfo>,
 }
@@ -137,6 +140,7 @@ impl State {
             push_name: account.push_name.clone(),
             lid_addressed: account.lid_addressed,
             dormant: !account.live,
+            group_adds: account.group_adds,
             companions: companions
                 .map(|device| CompanionInfo {
                     device,

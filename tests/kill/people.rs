@@ -156,6 +156,7 @@ pub async fn caller(
                     text: order.text.clone(),
                 })),
                 request_id: order.request_id.clone(),
+                ..Default::default()
             };
             ledger.books().tries.calls += 1;
             let mut messages = api.messages();

@@ -2,6 +2,7 @@
 
 pub mod encrypt;
 mod groups;
+pub(super) mod picture;
 mod session;
 pub(super) mod usync;
 
@@ -42,6 +43,8 @@ pub fn handle(state: &mut State, from: DeviceAddress, node: &Node) {
         ("blocklist", "get", _) => Ok(Vec::new()),
         ("privacy", "get", "privacy") => Ok(session::privacy()),
         ("urn:xmpp:whatsapp:dirty", "set", "clean") => Ok(Vec::new()),
+        ("w:profile:picture", "get", _) => picture::find(state, from, node),
+        ("w:profile:picture", "set", _) => picture::set(state, from, node),
         ("w:g2", _, _) => groups::answer(state, from, &kind, node),
         ("md", "set", "remove-companion-device") => session::remove_device(state, from, node),
         _ => Err(WireError::NOT_IMPLEMENTED),

@@ -39,6 +39,7 @@ async fn phones_talk_over_grpc() {
         phone: ada.number.clone(),
         to: bob.lid.clone(),
         text: "hello".to_owned(),
+        ..Default::default()
     };
     let sent = service
         .send_text(Request::new(request))
@@ -113,6 +114,7 @@ async fn bad_requests_name_the_field() {
             phone: ada.clone(),
             to: to.to_owned(),
             text: text.to_owned(),
+            ..Default::default()
         })
     };
     let status = service

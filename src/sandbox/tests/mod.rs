@@ -4,6 +4,8 @@
 mod control;
 mod faults;
 mod groups;
+mod groups_rules;
+mod groups_talk;
 mod hostile;
 mod lifecycle;
 mod messages;

@@ -43,8 +43,10 @@ const PURGES: [&str; 5] = [
     "DELETE FROM request WHERE instance = ?",
 ];
 
-/// All that its device has.
-const DEVICE_PURGES: [&str; 5] = [
+/// All that its device has, and what is known of its account.
+const DEVICE_PURGES: [&str; 7] = [
+    "DELETE FROM group_chat WHERE instance = ?",
+    "DELETE FROM group_sync WHERE instance = ?",
     "DELETE FROM device_record WHERE instance = ?",
     "DELETE FROM device_lid WHERE instance = ?",
     "DELETE FROM device_sender_key_holder WHERE instance = ?",

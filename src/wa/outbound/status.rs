@@ -14,6 +14,7 @@ use whatsapp_rust::{
         events::{Event, Receipt, ServerAck},
         presence::ReceiptType,
     },
+    wacore_binary::JidExt as _,
 };
 
 use super::Outbox;
@@ -55,7 +56,15 @@ impl Outbox {
         };
         for event in events {
             let next = match &**event {
-                Event::ServerAck(ack) => of_ack(ack),
+                Event::ServerAck(ack) => {
+                    if let (Some(_), Some(chat)) = (&ack.error, &ack.from)
+                        && chat.is_group()
+                    {
+                        // It may be that the account is no longer in it.
+                        self.groups.suspect(&chat.to_non_ad().to_string());
+                    }
+                    of_ack(ack)
+                }
                 Event::Receipt(receipt) => self.of_receipt(receipt),
                 _ => break,
             };

@@ -5,6 +5,7 @@ use crate::{
     domain::{permission::Permission, session::SessionState},
     storage::{
         ApiKeyRow, InstanceChange, RevokeOutcome, StateChange,
+        contact::Sighting,
         device::{LidMapping, MessageSecret, RecordChange, RecordKind, TrustToken},
     },
 };
@@ -198,6 +199,22 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
         message_time: 0,
     };
     device.put_message_secrets(vec![secret]).await.unwrap();
+    let seen = |lid: &str, phone_number: &str| Sighting {
+        lid: lid.to_owned(),
+        phone_number: phone_number.to_owned(),
+        name: String::new(),
+        source: "test".to_owned(),
+        time: SystemTime::UNIX_EPOCH,
+    };
+    let merging = vec![
+        seen("100", ""),
+        seen("", "15550001111"),
+        seen("100", "15550001111"),
+    ];
+    storage
+        .learn_contacts(instance, merging, quiet())
+        .await
+        .unwrap();
 }
 
 /// Rows of this instance in every table that has such a column.
