@@ -139,7 +139,7 @@ pub(super) fn explain(error: GroupError, asked: Asked, field: &str) -> WaError {
 fn fault_of(code: u16, asked: Asked, patience: Option<Duration>) -> Option<GroupFault> {
     Some(match (asked, code) {
         (_, 429) => GroupFault::RateLimited(patience.unwrap_or(PATIENCE)),
-        (_, 500..) => return None,
+        (_, 500 | 502..) => return None,
         (_, 419) => GroupFault::Full,
         (Asked::Look, 401 | 403) => GroupFault::NotMember,
         (Asked::Look | Asked::Change, 404 | 410) => GroupFault::NotFound,
