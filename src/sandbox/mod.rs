@@ -20,6 +20,7 @@ mod network;
 mod pairing;
 mod phone;
 mod phones;
+mod queue;
 mod router;
 mod store;
 mod wire;

@@ -118,7 +118,9 @@ async fn everybody_talks(by_lid: bool) {
         assert_eq!(context.participant, Some(called(ann.number)));
         assert_eq!(context.remote_jid, None);
         let original = context.quoted_message.into_option().unwrap();
-        assert_eq!(original.conversation.as_deref(), Some("hello all"));
+        let text = original.extended_text_message.into_option();
+        let text = text.and_then(|text| text.text).or(original.conversation);
+        assert_eq!(text.as_deref(), Some("hello all"));
     }
     watcher
         .until_status(&answer.id, MessageStatus::Received)

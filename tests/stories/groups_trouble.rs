@@ -291,6 +291,8 @@ async fn what_is_known_survives_a_restart_and_what_was_missed_is_found() {
         page_token: token.to_owned(),
     };
 
+    api.groups().list_groups(list("one", "")).await.unwrap();
+
     // Offline, what is known is answered all the same.
     let request = v1::DisconnectInstanceRequest {
         instance: "one".to_owned(),

@@ -3,6 +3,8 @@
 //! Plain data with its own rules; knows how it is stored, never who is connected. How a group looks on the wire is
 //! in `stanza`, how messages go through it in `route`.
 
+#[cfg(test)]
+mod crowd;
 mod route;
 mod stanza;
 

@@ -12,7 +12,7 @@ use crate::sandbox::{
     address::{Namespace, Number},
     model::Account,
     network::State,
-    router::Delivery,
+    queue::Delivery,
     store::Batch,
     wire::{self, WireError},
 };

@@ -32,7 +32,9 @@ async fn a_device_without_the_key_asks_for_it() {
     let asked = sandbox
         .wire_log(device, 0)
         .into_iter()
-        .filter(|entry| entry.text.contains("type=\"retry\""))
+        .filter(|entry| {
+            entry.direction == Direction::FromDevice && entry.text.contains("type=\"retry\"")
+        })
         .count();
     assert_eq!(asked, 1);
     gateway.stop().await;
@@ -226,8 +228,44 @@ async fn a_sender_who_knows_other_devices_hears_of_it() {
     let (bobs, _) = Gateway::paired(&sandbox, bob).await;
     gateway.send(group.jid(), "two devices").await;
     until("the sender is corrected", || corrected() == 1).await;
-    // The first message has no key for the new device, which asks for it.
-    bobs.received("two devices").await;
+    gateway.stop().await;
+    bobs.stop().await;
+    sandbox.shutdown().await;
+}
+
+/// Members of a group are told of each other's new devices, also if they never wrote to each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_device_of_a_member_is_told_and_reads_along() {
+    let sandbox = sandbox().await;
+    let (ada, bob, eve) = (
+        phone(&sandbox, "Ada").await,
+        phone(&sandbox, "Bob").await,
+        phone(&sandbox, "Eve").await,
+    );
+    let (gateway, _) = Gateway::paired(&sandbox, ada).await;
+    let (group, _) = sandbox
+        .create_group(eve, new_group("Tea", &[ada, bob], true))
+        .await
+        .unwrap();
+    gateway.send(group.jid(), "before").await;
+    sandbox
+        .send_group_text(eve, group, "before, too")
+        .await
+        .unwrap();
+    gateway.received("before, too").await;
+    let (bobs, _) = Gateway::paired(&sandbox, bob).await;
+    let pick = |event: &Event| matches!(event, Event::DeviceListUpdate(_)).then_some(());
+    gateway
+        .events
+        .next("the news of the new device", pick)
+        .await;
+    gateway.send(group.jid(), "after").await;
+    bobs.received("after").await;
+    sandbox
+        .send_group_text(eve, group, "after, too")
+        .await
+        .unwrap();
+    bobs.received("after, too").await;
     gateway.stop().await;
     bobs.stop().await;
     sandbox.shutdown().await;

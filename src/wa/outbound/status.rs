@@ -24,6 +24,7 @@ use crate::{
     proto::v1::{self, MessageStatus, event::Payload},
     storage::{EventsOf, InstanceRow, MessageRow, NewEvent},
     wa::{
+        addresses::other_name,
         convert::{NAME_BYTES, ids, label, rows},
         error::WaError,
     },
@@ -122,6 +123,10 @@ impl Outbox {
             return;
         }
         CrashPoint::StatusTold.pass();
+        let by = match &told.by {
+            Some(by) => Some(self.party(by).await),
+            None => None,
+        };
         let instance = self.row().number;
         loop {
             let raised = self
@@ -129,7 +134,7 @@ impl Outbox {
                     told.message_ids.clone(),
                     told.status,
                     told.reason.clone(),
-                    told.by.clone().map(|by| (by, told.time)),
+                    by.clone().map(|by| (by, told.time)),
                 )
                 .await;
             let Err(error) = raised else { return };
@@ -141,12 +146,22 @@ impl Outbox {
         }
     }
 
+    /// Whose receipt it is, by both names as far as known.
+    async fn party(&self, jid: &Jid) -> v1::Party {
+        let client = self.client.borrow().clone();
+        let other = match client {
+            Some(client) => other_name(&client, jid).await,
+            None => None,
+        };
+        ids::party([Some(jid), other.as_ref()], "")
+    }
+
     pub(super) async fn raise(
         &self,
         message_ids: Vec<String>,
         status: MessageStatus,
         reason: String,
-        by: Option<(Jid, SystemTime)>,
+        by: Option<(v1::Party, SystemTime)>,
     ) -> Result<(), WaError> {
         let events = self.events_of(status, by);
         let instance = self.row().number;
@@ -161,7 +176,7 @@ impl Outbox {
     fn events_of(
         &self,
         status: MessageStatus,
-        by: Option<(Jid, SystemTime)>,
+        by: Option<(v1::Party, SystemTime)>,
     ) -> EventsOf<MessageRow> {
         let instance = self.row();
         Box::new(move |row| {
@@ -196,7 +211,7 @@ fn status_event(
     instance: &InstanceRow,
     row: &MessageRow,
     status: MessageStatus,
-    by: Option<&(Jid, SystemTime)>,
+    by: Option<&(v1::Party, SystemTime)>,
 ) -> NewEvent {
     let chat = v1::Message::decode(row.body.clone())
         .ok()
@@ -206,7 +221,7 @@ fn status_event(
         chat,
         status: status.into(),
         reason: row.status_reason.clone(),
-        party: by.map(|(jid, _)| ids::party([Some(jid), None], "")),
+        party: by.map(|(party, _)| party.clone()),
     });
     let time = by.map_or_else(SystemTime::now, |(_, time)| *time);
     events::compose(instance, payload, time, &dedupe_key(row))

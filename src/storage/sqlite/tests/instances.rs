@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     domain::{permission::Permission, session::SessionState},
     storage::{
-        ApiKeyRow, InstanceChange, RevokeOutcome, StateChange,
+        ApiKeyRow, GroupChange, GroupRow, InstanceChange, RevokeOutcome, StateChange,
         contact::Sighting,
         device::{LidMapping, MessageSecret, RecordChange, RecordKind, TrustToken},
     },
@@ -215,6 +215,16 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
         .learn_contacts(instance, merging, quiet())
         .await
         .unwrap();
+    let change = GroupChange {
+        groups: vec![GroupRow {
+            jid: "1@g.us".to_owned(),
+            member: true,
+            body: Bytes::from_static(b"group"),
+        }],
+        complete: true,
+        events: Vec::new(),
+    };
+    storage.change_groups(instance, change).await.unwrap();
 }
 
 /// Rows of this instance in every table that has such a column.
