@@ -102,7 +102,6 @@ pub fn sealed_event(time: SystemTime) -> v1::Event {
     let new = event(&row, time);
     let stored = StoredEvent {
         position: Position(1),
-        id: new.id,
         instance: new.instance,
         instance_sequence: 1,
         event_type: new.event_type,

@@ -144,7 +144,10 @@ async fn play(part: &str, with: serde_json::Value) -> anyhow::Result<()> {
 async fn measure(plan: &Plan, chosen: &[Figure]) -> Table {
     let mut table = Table::default();
     for figure in chosen {
-        eprintln!("measuring {figure:?} …");
+        // Whether the machine was ours: rates of a busy one say little.
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or_default();
+        eprintln!("measuring {figure:?} … (load {load})");
         let measured = match figure {
             Figure::Append => streams::append(plan, &mut table).await,
             Figure::Fanout => streams::fan_out(plan, &mut table).await,

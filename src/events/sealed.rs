@@ -272,7 +272,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::{domain::ids::EventId, events::compose, grpc::fake};
+    use crate::{events::compose, grpc::fake};
     use v1::event::Payload;
 
     const EPOCH: LogEpoch = LogEpoch(9);
@@ -290,7 +290,6 @@ mod tests {
         );
         StoredEvent {
             position: Position(position),
-            id: EventId::generate(),
             instance: new.instance,
             instance_sequence: 3,
             event_type: new.event_type,

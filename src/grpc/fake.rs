@@ -66,6 +66,7 @@ pub(crate) struct Fake {
 #[derive(Default)]
 struct State {
     events: Vec<StoredEvent>,
+    ids: HashMap<EventId, Position>,
     compacted: Position,
     rewrites: u64,
     /// Where the log ended at the last of them.
@@ -103,11 +104,12 @@ impl Fake {
             head.0 += 1;
             let sequence = state.sequences.entry(new.instance).or_default();
             *sequence += 1;
+            let sequence = *sequence;
+            state.ids.insert(new.id, head);
             state.events.push(StoredEvent {
                 position: head,
-                id: new.id,
                 instance: new.instance,
-                instance_sequence: *sequence,
+                instance_sequence: sequence,
                 event_type: new.event_type,
                 record_time: SystemTime::now(),
                 body: new.body,
@@ -193,7 +195,10 @@ impl Storage for Fake {
     }
 
     async fn lookup_event(&self, id: EventId) -> Result<Option<StoredEvent>> {
-        Ok(self.state().events.iter().find(|one| one.id == id).cloned())
+        let state = self.state();
+        let position = state.ids.get(&id);
+        let found = |one: &&StoredEvent| Some(&one.position) == position;
+        Ok(state.events.iter().find(found).cloned())
     }
 
     async fn position_before(&self, time: SystemTime) -> Result<Position> {

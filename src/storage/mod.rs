@@ -57,8 +57,6 @@ pub struct NewEvent {
 pub struct StoredEvent {
     /// Its place.
     pub position: Position,
-    /// Its id.
-    pub id: EventId,
     /// Whose it is.
     pub instance: InstanceNumber,
     /// Its number among the events of the instance, from 1, without a hole.

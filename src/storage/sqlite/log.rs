@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
-use uuid::Uuid;
 
 use super::{rows, time, unit::Unit};
 use crate::{
@@ -21,7 +20,7 @@ macro_rules! with_columns {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
-            " position, id, instance, instance_sequence, event_type, record_time, body ",
+            " position, instance, instance_sequence, event_type, record_time, body ",
             $after
         )
     };
@@ -35,7 +34,7 @@ const SEEK_INSTANCES: usize = 16;
 /// The event, or `None` for a type that this version does not know: such a row was written by
 /// another version and is passed over rather than stopping every reader at it.
 fn event_of(row: &SqliteRow) -> Result<Option<StoredEvent>> {
-    let name: &str = row.try_get(4)?;
+    let name: &str = row.try_get(3)?;
     let Some(event_type) = EventType::EVERY
         .into_iter()
         .find(|one| one.as_str() == name)
@@ -48,14 +47,11 @@ fn event_of(row: &SqliteRow) -> Result<Option<StoredEvent>> {
     };
     Ok(Some(StoredEvent {
         position: Position(row.try_get::<i64, _>(0)? as u64),
-        id: EventId(
-            Uuid::from_slice(row.try_get(1)?).map_err(|_| super::error::strange("an event"))?,
-        ),
-        instance: InstanceNumber(row.try_get(2)?),
-        instance_sequence: row.try_get::<i64, _>(3)? as u64,
+        instance: InstanceNumber(row.try_get(1)?),
+        instance_sequence: row.try_get::<i64, _>(2)? as u64,
         event_type,
-        record_time: time::from_micros(row.try_get(5)?),
-        body: row.try_get::<Vec<u8>, _>(6)?.into(),
+        record_time: time::from_micros(row.try_get(4)?),
+        body: row.try_get::<Vec<u8>, _>(5)?.into(),
     }))
 }
 

@@ -90,7 +90,6 @@ impl EventRow {
     fn stored(self) -> StoredEvent {
         StoredEvent {
             position: Position(self.position),
-            id: self.event.id,
             instance: self.event.instance,
             instance_sequence: self.sequence,
             event_type: self.event.event_type,
