@@ -270,7 +270,7 @@ mod tests {
         let cases = [
             (after(0, &second), vec![3, 4], 6),
             (limit(after(0, &second), 1), vec![3], 3),
-            (limit(after(3, &second), 1), vec![4], 4),
+            (limit(after(3, &second), 1), vec![4], 6),
             (after(0, &other), vec![], 6),
             (up_to(after(0, &all), 4), vec![1, 2, 3, 4], 4),
             (up_to(after(4, &all), 4), vec![], 4),

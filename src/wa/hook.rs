@@ -47,19 +47,19 @@ impl Intake {
         if rows.is_empty() {
             return Ok(());
         }
+        // First, so that whoever hears of the message finds its sender.
+        let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
+        self.contacts.see(people.collect()).await;
         let mut pauses = RETRY_AFTER.into_iter();
         loop {
             let Err(error) = self.storage.record_messages(rows.clone()).await else {
-                break;
+                return Ok(());
             };
             let Some(pause) = pauses.next() else {
                 return Err(error.into());
             };
             tokio::time::sleep(pause).await;
         }
-        let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
-        self.contacts.see(people.collect()).await;
-        Ok(())
     }
 
     async fn convert(
