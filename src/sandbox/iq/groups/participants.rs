@@ -165,7 +165,9 @@ pub(super) fn appoint(state: &mut State, actor: Number, mut group: Group, asked:
     for named in named(state, asked) {
         let known = named.number.and_then(|number| group.rank(number));
         let refusal = match (named.number, known) {
-            (Some(_), Some(Rank::Owner)) if rank < Rank::Owner && tag == "demote" => {
+            // Nobody demotes the owner, and somebody has to decide.
+            (Some(_), Some(Rank::Owner)) if rank == Rank::Member => Some(WireError::NOT_ACCEPTABLE),
+            (Some(_), Some(Rank::Admin)) if rank == Rank::Member && group.admins().count() == 1 => {
                 Some(WireError::NOT_ACCEPTABLE)
             }
             (Some(number), Some(known)) => {
