@@ -1,7 +1,7 @@
 //! A loopback WhatsApp network with simulated phones.
 //!
 //! It speaks the server's side of WhatsApp's wire protocol on a local port: Noise, pairing, Signal prekeys,
-//! routing, offline queues. Accounts, keys and queues live in a folder or in memory. Phones are driven by
+//! groups, routing, offline queues. Accounts, groups, keys and queues live in a folder or in memory. Phones are driven by
 //! [`Sandbox`], or over gRPC by [`Sandbox::service`], which is a thin layer over it. Names none of the other rooms
 //! and never talks to the real network.
 

@@ -7,6 +7,8 @@
 mod crowd;
 mod route;
 mod stanza;
+#[cfg(test)]
+mod turmoil;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

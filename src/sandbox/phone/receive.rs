@@ -35,7 +35,9 @@ impl Phone {
                 }
                 self.acknowledge(network, connection, node);
             }
-            "iq" | "ack" => self.replies.deliver(node),
+            "iq" => self.replies.deliver(node),
+            // Receipts are acknowledged under the same ids as messages.
+            "ack" if wire::is(node, "class", "message") => self.replies.deliver(node),
             "notification" => {
                 if wire::is(node, "type", "encrypt") {
                     self.upload_prekeys(network, connection).await;

@@ -320,6 +320,66 @@ async fn admins_answer_requests_to_join() {
     sandbox.shutdown().await;
 }
 
+/// Where admins decide who comes, members only propose.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_propose_and_admins_decide() {
+    let sandbox = sandbox().await;
+    let (ada, bob, eve) = (
+        phone(&sandbox, "Ada").await,
+        phone(&sandbox, "Bob").await,
+        phone(&sandbox, "Eve").await,
+    );
+    let (group, _) = sandbox
+        .create_group(ada, new_group("Tea", &[bob], true))
+        .await
+        .unwrap();
+    let approval = GroupSetting::Approval(true);
+    sandbox.set_group(ada, group, approval).await.unwrap();
+    let change = async |phone, change| {
+        let outcomes = sandbox.change_members(phone, group, change, &[eve]).await;
+        outcomes.unwrap()[0].code
+    };
+    assert_eq!(change(bob, MemberChange::Add).await, 202);
+    assert!(sandbox.group(group).unwrap().rank(eve).is_none());
+    assert_eq!(change(ada, MemberChange::Reject).await, 200);
+    assert_eq!(change(ada, MemberChange::Approve).await, 404);
+    assert_eq!(change(bob, MemberChange::Add).await, 202);
+    assert_eq!(change(ada, MemberChange::Approve).await, 200);
+    assert!(sandbox.group(group).unwrap().rank(eve).is_some());
+    sandbox.shutdown().await;
+}
+
+/// Who names people by the other of their names has to look at the group again first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_in_the_other_addressing_is_refused() {
+    let sandbox = sandbox().await;
+    let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
+    let (gateway, device) = Gateway::paired(&sandbox, ada).await;
+    let (group, _) = sandbox
+        .create_group(bob, new_group("Tea", &[ada], true))
+        .await
+        .unwrap();
+    let message = NodeBuilder::new("message")
+        .attr("to", group.jid())
+        .attr("id", "A1")
+        .attr("type", "text")
+        .attr("addressing_mode", "pn")
+        .children([NodeBuilder::new("enc")
+            .attr("type", "skmsg")
+            .bytes([7])
+            .build()])
+        .build();
+    gateway.client().send_node(message).await.unwrap();
+    until("it is refused", || {
+        let log = sandbox.wire_log(device, 0);
+        log.iter()
+            .any(|entry| entry.text.starts_with("<ack") && entry.text.contains("error=\"421\""))
+    })
+    .await;
+    gateway.stop().await;
+    sandbox.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_picture_is_told_and_shown() {
     let sandbox = sandbox().await;

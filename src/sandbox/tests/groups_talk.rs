@@ -295,7 +295,7 @@ async fn mentions_and_quotes_go_through_as_they_are() {
     let message = Message::decode_from_slice(&shown.message).unwrap();
     let text = message.extended_text_message.into_option().unwrap();
     let context = text.context_info.into_option().unwrap();
-    assert_eq!(context.mentioned_jid, [lid.clone()]);
+    assert_eq!(context.mentioned_jid, std::slice::from_ref(&lid));
     assert_eq!(context.stanza_id, Some(id));
     assert_eq!(context.participant, Some(lid));
     let quoted = context.quoted_message.into_option().unwrap();

@@ -4,6 +4,7 @@
 mod control;
 mod faults;
 mod groups;
+mod groups_crowd;
 mod groups_rules;
 mod groups_talk;
 mod hostile;

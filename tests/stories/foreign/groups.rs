@@ -265,6 +265,33 @@ async fn clients_run_a_group(first: Library, second: Library) {
         (&json!([lid]), &answer_id)
     );
 
+    // Who lacks a key asks for it, whichever side that is.
+    let text = GroupText {
+        withheld_from: vec![
+            circle.owner.owner.companion(),
+            circle.other.owner.companion(),
+        ],
+        ..GroupText::from("without a key")
+    };
+    network
+        .send_group_text(dora.number, id, text)
+        .await
+        .unwrap();
+    for client in [&mut circle.owner, &mut circle.other] {
+        let author = client.client.until_text("without a key").await;
+        assert_eq!(author, number(&dora));
+    }
+    for client in [&mut circle.owner, &mut circle.other] {
+        let device = client.owner.companion();
+        network
+            .forget_sender_key(dora.number, id, device)
+            .await
+            .unwrap();
+        let text = format!("a key is lost: {}", client.number);
+        let sent = client.client.send(&circle.group, &text).await;
+        assert_eq!(dora.until_text(&text).await.id, sent);
+    }
+
     // Out by decision, in by invitation, out by will.
     circle
         .owner_does(
