@@ -65,7 +65,7 @@ impl State {
         self.enqueue_unchecked(deliveries, batch)
     }
 
-    /// The same for what many get: a device that lets its queue fill up misses it, the others do not.
+    /// The same for what can be missed and what many get: a device whose queue is full misses it, the others do not.
     pub(super) fn enqueue_where_room(
         &mut self,
         mut deliveries: Vec<Delivery>,
@@ -74,7 +74,7 @@ impl State {
         deliveries.retain(|(address, _)| {
             let room = !self.queues.get(address).is_some_and(Queue::is_full);
             if !room {
-                tracing::warn!("a device whose queue is full misses a stanza of a group");
+                tracing::warn!("a device whose queue is full misses a stanza");
             }
             room
         });
@@ -236,15 +236,21 @@ impl State {
                 .flat_map(|list| list.get_children_by_tag("item"))
                 .filter_map(|item| wire::text(item, "id"));
             for id in std::iter::once(id.clone()).chain(more) {
-                let author = participant.as_ref();
-                self.dequeue(from, "message", &id, &to, author, usize::MAX, &mut batch);
+                let read = Confirmed {
+                    tag: "message",
+                    id: &id,
+                    chat: &to,
+                    participant: participant.as_ref(),
+                };
+                self.dequeue(from, &read, usize::MAX, &mut batch);
             }
         }
         let deliveries = match GroupId::of(&to) {
             Some(group) => self.group_receipt_deliveries(from, group, &kind, retry, node),
             None => self.receipt_deliveries(from, &to, &kind, retry, node),
         };
-        if let Err(error) = self.enqueue(deliveries, batch) {
+        // An author who does not come does not keep the readers' queues from emptying.
+        if let Err(error) = self.enqueue_where_room(deliveries, batch) {
             tracing::warn!(error.code = error.0, "a receipt was not routed");
             return;
         }
@@ -317,33 +323,36 @@ impl State {
         let to = wire::jid(node, "to").unwrap_or_else(wire::server);
         let mut batch = Batch::default();
         let participant = wire::jid(node, "participant");
+        let arrived = Confirmed {
+            tag: &class,
+            id: &id,
+            chat: &to,
+            participant: participant.as_ref(),
+        };
         // A retry may have queued the same id again behind the one this ack is for.
-        self.dequeue(from, &class, &id, &to, participant.as_ref(), 1, &mut batch);
+        self.dequeue(from, &arrived, 1, &mut batch);
         let _ = self.commit(&batch);
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each narrows down the same stanza"
-    )]
     fn dequeue(
         &mut self,
         device: DeviceAddress,
-        tag: &str,
-        id: &str,
-        sender: &Jid,
-        participant: Option<&Jid>,
+        confirmed: &Confirmed<'_>,
         most: usize,
         batch: &mut Batch,
     ) {
         // In a group two people may choose the same id.
-        let in_group = GroupId::of(sender).is_some();
-        let sender = if in_group { participant } else { Some(sender) };
+        let in_group = GroupId::of(confirmed.chat).is_some();
+        let sender = if in_group {
+            confirmed.participant
+        } else {
+            Some(confirmed.chat)
+        };
         let sender = sender.and_then(|jid| self.account_of(jid).map(|(account, _)| account.number));
         let Some(queue) = self.queues.get(&device) else {
             return;
         };
-        let found = queue.find(tag, id, |node| {
+        let found = queue.find(confirmed.tag, confirmed.id, |node| {
             let from = wire::jid(node, if in_group { "participant" } else { "from" })
                 .and_then(|jid| self.account_of(&jid).map(|(account, _)| account.number));
             sender.is_some() && from == sender
@@ -451,6 +460,16 @@ impl State {
             self.push(address, wire::ib(marker));
         }
     }
+}
+
+/// What names a stanza that a device says it has.
+struct Confirmed<'c> {
+    tag: &'c str,
+    id: &'c str,
+    /// Where it came from: somebody, a group or the server.
+    chat: &'c Jid,
+    /// Who it came from in a group.
+    participant: Option<&'c Jid>,
 }
 
 /// What all recipients of a message see of it.

@@ -1,7 +1,10 @@
 //! Who may do what in a group, how people come in, and what they hear when they may not.
 
 use wacore::stanza::groups::GroupNotificationAction as Action;
-use whatsapp_rust::features::{GroupCreateOptions, GroupParticipantOptions, JoinGroupResult};
+use whatsapp_rust::features::{
+    GroupCreateOptions, GroupParticipantOptions, JoinGroupResult, MemberLinkMode,
+    MemberShareHistoryMode,
+};
 
 use super::{groups::new_group, *};
 
@@ -346,6 +349,35 @@ async fn members_propose_and_admins_decide() {
     assert_eq!(change(bob, MemberChange::Add).await, 202);
     assert_eq!(change(ada, MemberChange::Approve).await, 200);
     assert!(sandbox.group(group).unwrap().rank(eve).is_some());
+    sandbox.shutdown().await;
+}
+
+/// Settings that clients ask for in another way than the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_may_hand_out_the_code_if_admins_let_them() {
+    let sandbox = sandbox().await;
+    let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
+    let (gateway, _) = Gateway::paired(&sandbox, ada).await;
+    let (group, _) = sandbox
+        .create_group(ada, new_group("Tea", &[bob], true))
+        .await
+        .unwrap();
+    assert_eq!(denied(sandbox.group_invite(bob, group, false).await), 401);
+    let (client, jid) = (gateway.client(), group.jid());
+    let groups = client.groups();
+    groups
+        .set_member_link_mode(&jid, MemberLinkMode::AllMemberLink)
+        .await
+        .unwrap();
+    sandbox.group_invite(bob, group, false).await.unwrap();
+    groups
+        .set_member_share_history_mode(&jid, MemberShareHistoryMode::AllMemberShare)
+        .await
+        .unwrap();
+    groups.set_group_history(jid, true).await.unwrap();
+    let now = sandbox.group(group).unwrap();
+    assert!(now.members_invite && now.members_share && now.history);
+    gateway.stop().await;
     sandbox.shutdown().await;
 }
 
