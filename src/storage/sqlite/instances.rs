@@ -35,7 +35,8 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 2] = [
+const PURGES: [&str; 3] = [
+    "DELETE FROM message_receipt WHERE instance = ?",
     "DELETE FROM message WHERE instance = ?",
     "DELETE FROM request WHERE instance = ?",
 ];
