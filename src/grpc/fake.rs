@@ -23,7 +23,7 @@ use crate::{
         AcceptOutcome, ApiKeyRow, BodyRewrite, ClaimOutcome, EventPage, EventQuery, EventsOf,
         GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome,
         Network, NewEvent, NewInstance, RecentEvents, RequestMark, Result, RetentionPolicy,
-        RevokeOutcome, Storage, StorageError, StoredEvent,
+        RevokeOutcome, StatusRise, Storage, StorageError, StoredEvent,
         contact::{ContactKey, ContactMerge, ContactRow, Sighting},
         device,
     },
@@ -363,9 +363,7 @@ impl Storage for Fake {
     async fn raise_status(
         &self,
         _: InstanceNumber,
-        _: Vec<String>,
-        _: i32,
-        _: String,
+        _: StatusRise,
         _: EventsOf<MessageRow>,
     ) -> Result<Vec<MessageRow>> {
         not_faked()

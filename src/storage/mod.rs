@@ -290,6 +290,19 @@ pub struct MessageRow {
     pub raw: Bytes,
 }
 
+/// What was told of messages that the account wrote.
+#[derive(Clone, Debug)]
+pub struct StatusRise {
+    /// WhatsApp's ids of the messages.
+    pub message_ids: Vec<String>,
+    /// Number of `wagate.v1.MessageStatus`.
+    pub status: i32,
+    /// WhatsApp's reason for an error.
+    pub reason: String,
+    /// The JID of the one whose receipt it is.
+    pub party: Option<String>,
+}
+
 /// What came of accepting a message to send.
 #[derive(Clone, Debug)]
 pub enum AcceptOutcome {
@@ -488,13 +501,12 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<AcceptOutcome>;
     /// Raises the status of the account's own message in every chat that holds this id (WhatsApp's
     /// receipts name the chat unreliably), with its events. A status that is not higher changes
-    /// nothing. Returns the rows that changed.
+    /// nothing; in a group it still has its events if it is higher for this party. Returns the rows
+    /// that changed.
     async fn raise_status(
         &self,
         instance: InstanceNumber,
-        message_ids: Vec<String>,
-        status: i32,
-        reason: String,
+        rise: StatusRise,
         events: EventsOf<MessageRow>,
     ) -> Result<Vec<MessageRow>>;
     /// Finds a message by WhatsApp's id, newest first where several chats hold it.

@@ -198,28 +198,35 @@ async fn everybody_talks_by_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receipts_name_the_participant() {
+async fn receipts_name_every_participant() {
     let stage = Stage::new().await;
     let api = stage.api().await;
     let (_, _) = stage.open_instance(&api, "one").await;
-    let ann = stage.phone("Ann").await;
+    let (ann, ben) = (stage.phone("Ann").await, stage.phone("Ben").await);
     let mut watcher = Watcher::from_earliest(&api).await;
-    let group = api.create_group("one", "Talk", &[ann.number]).await.id;
+    let people = [ann.number, ben.number];
+    let group = api.create_group("one", "Talk", &people).await.id;
     let message = sent(&api, text(&group, "who reads this?")).await;
-    let party = watcher
-        .once("a receipt", |event| match &event.payload {
-            Some(Payload::MessageStatus(update))
-                if update.message_id == message.id
-                    && update.status() == MessageStatus::Received =>
-            {
-                Some((update.chat.clone(), update.party.clone()))
-            }
-            _ => None,
-        })
-        .await;
-    let (chat, party) = (party.0.unwrap(), party.1.unwrap());
-    assert_eq!(chat.id, group);
-    assert_eq!(party.phone_number, ann.number.to_string());
+    for number in people {
+        let number = number.to_string();
+        let chat = watcher
+            .once("a receipt", |event| match &event.payload {
+                Some(Payload::MessageStatus(update))
+                    if update.message_id == message.id
+                        && update.status() == MessageStatus::Received
+                        && update.party.as_ref()?.phone_number == number =>
+                {
+                    update.chat.clone()
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!(chat.id, group);
+    }
+    // It was sent once, however many confirm it.
+    let told = watcher.seen.iter();
+    let told = told.filter(|event| matches!(event.payload, Some(Payload::MessageSent(_))));
+    assert_eq!(told.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

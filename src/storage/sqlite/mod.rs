@@ -44,7 +44,8 @@ use self::{
 use super::{
     AcceptOutcome, ApiKeyRow, ClaimOutcome, EventPage, EventQuery, EventsOf, GroupChange, GroupRow,
     InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance,
-    RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StoredEvent,
+    RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage,
+    StoredEvent,
     contact::{ContactKey, ContactMerge, ContactRow, Sighting},
     device::DeviceStorage,
 };
@@ -345,16 +346,12 @@ impl Storage for SqliteStorage {
     async fn raise_status(
         &self,
         instance: InstanceNumber,
-        message_ids: Vec<String>,
-        status: i32,
-        reason: String,
+        rise: StatusRise,
         events: EventsOf<MessageRow>,
     ) -> Result<Vec<MessageRow>> {
         let work = messages::Raise {
             instance,
-            message_ids,
-            status,
-            reason,
+            rise,
             events,
         };
         self.writer

@@ -22,7 +22,7 @@ use crate::{
     crash_points::CrashPoint,
     events,
     proto::v1::{self, MessageStatus, event::Payload},
-    storage::{EventsOf, InstanceRow, MessageRow, NewEvent},
+    storage::{EventsOf, InstanceRow, MessageRow, NewEvent, StatusRise},
     wa::{
         addresses::other_name,
         convert::{NAME_BYTES, ids, label, rows},
@@ -163,12 +163,15 @@ impl Outbox {
         reason: String,
         by: Option<(v1::Party, SystemTime)>,
     ) -> Result<(), WaError> {
+        let rise = StatusRise {
+            message_ids,
+            status: status.into(),
+            reason,
+            party: by.as_ref().map(|(party, _)| named(party).to_owned()),
+        };
         let events = self.events_of(status, by);
         let instance = self.row().number;
-        let changed = self
-            .storage
-            .raise_status(instance, message_ids, status.into(), reason, events)
-            .await?;
+        let changed = self.storage.raise_status(instance, rise, events).await?;
         self.tell(&changed);
         Ok(())
     }
@@ -225,6 +228,14 @@ fn status_event(
     });
     let time = by.map_or_else(SystemTime::now, |(_, time)| *time);
     events::compose(instance, payload, time, &dedupe_key(row))
+}
+
+/// One name of somebody, the same whichever WhatsApp used where both are known.
+fn named(party: &v1::Party) -> &str {
+    match &*party.jid {
+        "" => &party.lid,
+        jid => jid,
+    }
 }
 
 fn dedupe_key(row: &MessageRow) -> String {

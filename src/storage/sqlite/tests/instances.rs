@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     domain::{permission::Permission, session::SessionState},
     storage::{
-        ApiKeyRow, GroupChange, GroupRow, InstanceChange, RevokeOutcome, StateChange,
+        ApiKeyRow, GroupChange, GroupRow, InstanceChange, RevokeOutcome, StateChange, StatusRise,
         contact::Sighting,
         device::{LidMapping, MessageSecret, RecordChange, RecordKind, TrustToken},
     },
@@ -213,6 +213,20 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
     ];
     storage
         .learn_contacts(instance, merging, quiet())
+        .await
+        .unwrap();
+    storage
+        .accept_message(message(instance, "1@g.us", "G"), None, Vec::new())
+        .await
+        .unwrap();
+    let rise = StatusRise {
+        message_ids: vec!["G".to_owned()],
+        status: 4,
+        reason: String::new(),
+        party: Some("15550001111@s.whatsapp.net".to_owned()),
+    };
+    storage
+        .raise_status(instance, rise, Box::new(|_| Vec::new()))
         .await
         .unwrap();
     let change = GroupChange {
