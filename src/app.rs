@@ -28,6 +28,7 @@ use crate::{
         ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
         contacts::Contacts,
         ending::Ending,
+        groups::GroupCalls,
         instances::{self, Instances},
         messages::Messages,
         server::{self, Parts, ServerConfig, Services},
@@ -138,7 +139,8 @@ impl Gateway {
                 keys.clone(),
             ))
             .add(Contacts::server(storage.clone()))
-            .add(Messages::server(storage.clone(), registry.clone()));
+            .add(Messages::server(storage.clone(), registry.clone()))
+            .add(GroupCalls::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             let control = SandboxServiceServer::new(sandbox.service())
                 .accept_compressed(CompressionEncoding::Gzip)

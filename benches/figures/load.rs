@@ -233,7 +233,7 @@ pub fn told_time(event: &v1::Event) -> Option<SystemTime> {
         .as_ref()?
     {
         Content::Text(text) => time_of(&text.text),
-        Content::Unsupported(_) => None,
+        _ => None,
     }
 }
 

@@ -48,6 +48,7 @@ pub async fn run(
             phone: peer.number.clone(),
             to: instance.phone_number,
             text: GREETING.to_owned(),
+            ..Default::default()
         })
         .await?;
     let greeting = events
@@ -62,7 +63,7 @@ pub async fn run(
     events.say(&format!("{INSTANCE} echoes it with SendMessage"))?;
     let text = match greeting.content.and_then(|content| content.content) {
         Some(Content::Text(text)) => text.text,
-        Some(Content::Unsupported(_)) | None => GREETING.to_owned(),
+        Some(Content::GroupInvite(_) | Content::Unsupported(_)) | None => GREETING.to_owned(),
     };
     let request = v1::SendMessageRequest {
         instance: INSTANCE.to_owned(),

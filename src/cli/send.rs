@@ -33,6 +33,7 @@ impl Send {
             recipient: self.recipient,
             content: Some(Content::Text(TextContent { text: self.text })),
             request_id: request_id.clone(),
+            ..Default::default()
         };
         match gateway.messages().send_message(request).await {
             Ok(answer) => output.show(answer.get_ref(), |answer| {

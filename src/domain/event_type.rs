@@ -30,6 +30,14 @@ pub enum EventType {
     MessageSent,
     /// `message.status`
     MessageStatus,
+    /// `group.created`
+    GroupCreated,
+    /// `group.updated`
+    GroupUpdated,
+    /// `group.participants_updated`
+    GroupParticipantsUpdated,
+    /// `group.join_requests_updated`
+    GroupJoinRequestsUpdated,
     /// `error.reported`
     ErrorReported,
     /// `contact.merged`
@@ -40,7 +48,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 12] = [
+    pub const EVERY: [Self; 16] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -50,6 +58,10 @@ impl EventType {
         Self::MessageReceived,
         Self::MessageSent,
         Self::MessageStatus,
+        Self::GroupCreated,
+        Self::GroupUpdated,
+        Self::GroupParticipantsUpdated,
+        Self::GroupJoinRequestsUpdated,
         Self::ErrorReported,
         Self::ContactMerged,
         Self::Unmapped,
@@ -67,6 +79,10 @@ impl EventType {
             Self::MessageReceived => "message.received",
             Self::MessageSent => "message.sent",
             Self::MessageStatus => "message.status",
+            Self::GroupCreated => "group.created",
+            Self::GroupUpdated => "group.updated",
+            Self::GroupParticipantsUpdated => "group.participants_updated",
+            Self::GroupJoinRequestsUpdated => "group.join_requests_updated",
             Self::ErrorReported => "error.reported",
             Self::ContactMerged => "contact.merged",
             Self::Unmapped => "unmapped",

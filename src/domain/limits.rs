@@ -4,6 +4,20 @@ use std::time::Duration;
 
 /// Longest text of a message, in characters.
 pub const TEXT_CHARS: usize = 65_536;
+/// Longest caption, in characters.
+pub const CAPTION_CHARS: usize = 1_024;
+/// Longest subject of a group, in characters.
+pub const SUBJECT_CHARS: usize = 100;
+/// Longest description of a group, in characters.
+pub const DESCRIPTION_CHARS: usize = 2_048;
+/// Most members of a group.
+pub const GROUP_MEMBERS: usize = 1_024;
+/// Biggest picture that is taken, in bytes, …
+pub const PICTURE_BYTES: usize = 2 << 20;
+/// … and in pixels a side.
+pub const PICTURE_SIDE: u32 = 4_096;
+/// Longest timer of disappearing messages: a year.
+pub const EPHEMERAL_SECONDS: u32 = 365 * 24 * 60 * 60;
 /// Longest `request_id`, `client_id` and display name, in characters.
 pub const LABEL_CHARS: usize = 64;
 /// How long a `request_id` is remembered.

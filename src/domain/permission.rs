@@ -19,6 +19,10 @@ pub enum Permission {
     MessagesWrite,
     /// `contacts:read`
     ContactsRead,
+    /// `groups:read`
+    GroupsRead,
+    /// `groups:write`
+    GroupsWrite,
     /// `events:read`
     EventsRead,
     /// `keys:write`
@@ -29,7 +33,7 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 10] = [
+    pub const EVERY: [Self; 12] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
@@ -37,6 +41,8 @@ impl Permission {
         Self::MessagesRead,
         Self::MessagesWrite,
         Self::ContactsRead,
+        Self::GroupsRead,
+        Self::GroupsWrite,
         Self::EventsRead,
         Self::KeysWrite,
         Self::SandboxWrite,
@@ -52,6 +58,8 @@ impl Permission {
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",
             Self::ContactsRead => "contacts:read",
+            Self::GroupsRead => "groups:read",
+            Self::GroupsWrite => "groups:write",
             Self::EventsRead => "events:read",
             Self::KeysWrite => "keys:write",
             Self::SandboxWrite => "sandbox:write",

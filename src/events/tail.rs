@@ -132,11 +132,12 @@ impl Runs {
             let mut full = false;
             for index in run.count_up_to(query.after)..run.count_up_to(end) {
                 let Some(event) = run.get(index) else { break };
-                if count >= query.limit || looked >= LOOK {
+                let wanted = query.wanted.holds(&event);
+                if looked >= LOOK || (wanted && count >= query.limit) {
                     full = true;
                     break;
                 }
-                if query.wanted.holds(&event) {
+                if wanted {
                     bytes += event.size();
                     if bytes > query.max_bytes && count > 0 {
                         full = true;
@@ -269,7 +270,7 @@ mod tests {
         let cases = [
             (after(0, &second), vec![3, 4], 6),
             (limit(after(0, &second), 1), vec![3], 3),
-            (limit(after(3, &second), 1), vec![4], 4),
+            (limit(after(3, &second), 1), vec![4], 6),
             (after(0, &other), vec![], 6),
             (up_to(after(0, &all), 4), vec![1, 2, 3, 4], 4),
             (up_to(after(4, &all), 4), vec![], 4),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -19,10 +20,10 @@ use crate::{
         session::SessionState,
     },
     storage::{
-        AcceptOutcome, ApiKeyRow, BodyRewrite, EventPage, EventQuery, EventsOf, InstanceChange,
-        InstanceRow, LogBounds, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
-        RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError,
-        StoredEvent,
+        AcceptOutcome, ApiKeyRow, BodyRewrite, ClaimOutcome, EventPage, EventQuery, EventsOf,
+        GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome,
+        Network, NewEvent, NewInstance, RecentEvents, RequestMark, Result, RetentionPolicy,
+        RevokeOutcome, StatusRise, Storage, StorageError, StoredEvent,
         contact::{ContactKey, ContactMerge, ContactRow, Sighting},
         device,
     },
@@ -362,9 +363,7 @@ impl Storage for Fake {
     async fn raise_status(
         &self,
         _: InstanceNumber,
-        _: Vec<String>,
-        _: i32,
-        _: String,
+        _: StatusRise,
         _: EventsOf<MessageRow>,
     ) -> Result<Vec<MessageRow>> {
         not_faked()
@@ -392,6 +391,39 @@ impl Storage for Fake {
         _: InstanceNumber,
         _: &RequestMark,
     ) -> Result<Option<AcceptOutcome>> {
+        not_faked()
+    }
+
+    async fn claim_request(&self, _: InstanceNumber, _: RequestMark) -> Result<ClaimOutcome> {
+        not_faked()
+    }
+
+    async fn answer_request(&self, _: RequestMark, _: Bytes) -> Result<()> {
+        not_faked()
+    }
+
+    async fn release_request(&self, _: RequestMark) -> Result<()> {
+        not_faked()
+    }
+
+    async fn change_groups(&self, _: InstanceNumber, _: GroupChange) -> Result<()> {
+        not_faked()
+    }
+
+    async fn lookup_group(&self, _: InstanceNumber, _: &str) -> Result<Option<GroupRow>> {
+        not_faked()
+    }
+
+    async fn list_groups(
+        &self,
+        _: InstanceNumber,
+        _: Option<&str>,
+        _: usize,
+    ) -> Result<Vec<GroupRow>> {
+        not_faked()
+    }
+
+    async fn groups_complete(&self, _: InstanceNumber) -> Result<bool> {
         not_faked()
     }
 

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{
-    access, requests,
+    access, groups, requests,
     status::{self, Reason, refuse},
 };
 use crate::{
-    domain::{limits, permission::Permission, recipient::Recipient},
+    domain::{
+        limits,
+        permission::Permission,
+        recipient::{Recipient, group_jid},
+    },
     proto::v1::{
         self,
         message_content::Content,
@@ -17,11 +21,14 @@ use crate::{
         send_message_request,
     },
     storage::{MessageRow, Storage},
-    wa::{Outgoing, Registry, message_resource},
+    wa::{Mentions, Outgoing, Registry, message_resource},
 };
 
 /// Most messages with one id that are looked through for a chat. Ids are random: two are rare.
 const SAME_ID: usize = 1_000;
+
+/// Longest id of a message to answer: far longer than WhatsApp's.
+const QUOTED_ID_BYTES: usize = 256;
 
 /// The service.
 pub struct Messages {
@@ -61,9 +68,19 @@ impl MessageService for Messages {
             ..asked.clone()
         };
         let request = requests::mark(&caller, "SendMessage", &asked.request_id, &body)?;
+        let mentions = asked.mentions.unwrap_or_default();
+        if asked.quoted_message_id.len() > QUOTED_ID_BYTES {
+            return Err(status::field_invalid("quoted_message_id", "is too long"));
+        }
         let outgoing = Outgoing {
             recipient,
             content: content(asked.content)?,
+            quoted: asked.quoted_message_id,
+            mentions: Mentions {
+                everyone: mentions.everyone,
+                ghost: mentions.ghost,
+                mentioned: groups::people("mentions.mentioned", mentions.mentioned)?,
+            },
             request,
         };
         let sent = self.registry.send(row.number, outgoing).await?;
@@ -117,7 +134,7 @@ fn is_in(row: &MessageRow, message: &v1::Message, chat: &str) -> bool {
     match Recipient::parse(chat) {
         Ok(Recipient::Number(number)) => party.phone_number == number,
         Ok(Recipient::Lid(lid)) => party.lid.strip_suffix("@lid") == Some(lid.as_str()),
-        Err(_) => false,
+        Ok(Recipient::Group(_)) | Err(_) => false,
     }
 }
 
@@ -137,15 +154,45 @@ fn content(content: Option<send_message_request::Content>) -> Result<Content, St
             }
             if length > limits::TEXT_CHARS {
                 let limit = limits::TEXT_CHARS;
-                return Err(refuse(
-                    Reason::TextTooLong,
+                return Err(status::text_too_long(
+                    "text.text",
                     format!("the text has {length} characters; WhatsApp takes {limit}"),
-                )
-                .with("limit", limit)
-                .field("text.text", format!("must have at most {limit} characters"))
-                .into());
+                    limit,
+                ));
             }
             Ok(Content::Text(text))
         }
+        Some(send_message_request::Content::GroupInvite(invite)) => {
+            Ok(Content::GroupInvite(group_invite(invite)?))
+        }
     }
+}
+
+fn group_invite(invite: v1::GroupInviteContent) -> Result<v1::GroupInviteContent, Status> {
+    let group_id = group_jid(&invite.group_id).map_err(|why| {
+        refuse(
+            Reason::GroupIdInvalid,
+            format!("group_invite.group_id {why}"),
+        )
+        .field("group_invite.group_id", why)
+    })?;
+    if invite.code.is_empty() {
+        return Err(status::field_invalid(
+            "group_invite.code",
+            "must not be empty",
+        ));
+    }
+    let limit = limits::CAPTION_CHARS;
+    if invite.caption.chars().count() > limit {
+        return Err(status::text_too_long(
+            "group_invite.caption",
+            "the caption is too long".to_owned(),
+            limit,
+        ));
+    }
+    Ok(v1::GroupInviteContent {
+        group_id,
+        subject: groups::subject("group_invite.subject", invite.subject)?,
+        ..invite
+    })
 }

@@ -8,10 +8,12 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::groups::group_refused;
 use crate::{
     auth::AuthError,
     domain::{
-        event_type::EventType, ids::InstanceName, permission::Permission, session::SessionState,
+        event_type::EventType, ids::InstanceName, limits, permission::Permission,
+        session::SessionState,
     },
     events::timestamp,
     storage::{InstanceRow, StorageError},
@@ -100,11 +102,18 @@ fn code(reason: Reason) -> Code {
         | Reason::TextEmpty
         | Reason::TextTooLong
         | Reason::RequestIdReused
+        | Reason::GroupIdInvalid
+        | Reason::GroupSubjectInvalid
+        | Reason::GroupDescriptionInvalid
+        | Reason::ParticipantsTooMany
+        | Reason::PictureInvalid
+        | Reason::InviteInvalid
         | Reason::EventTypeUnknown
         | Reason::CursorInvalid => Code::InvalidArgument,
         Reason::InstanceNotFound
         | Reason::InstanceGone
         | Reason::MessageNotFound
+        | Reason::GroupNotFound
         | Reason::EventNotFound
         | Reason::ContactNotFound
         | Reason::ApiKeyNotFound => Code::NotFound,
@@ -122,11 +131,21 @@ fn code(reason: Reason) -> Code {
         | Reason::RecipientNotOnWhatsapp
         | Reason::ApiKeyLastAdmin
         | Reason::StateConflict
+        | Reason::GroupNotMember
+        | Reason::GroupAdminRequired
+        | Reason::InviteRevoked
+        | Reason::GroupFull
+        | Reason::GroupJoinRefused
+        | Reason::GroupRefused
         | Reason::MessageRefused => Code::FailedPrecondition,
         Reason::CursorCompacted | Reason::CursorEpochMismatch | Reason::CursorAheadOfLog => {
             Code::OutOfRange
         }
-        Reason::SlowConsumer | Reason::StreamLimit | Reason::RateLimited => Code::ResourceExhausted,
+        Reason::GroupChangedMeanwhile => Code::Aborted,
+        Reason::SlowConsumer
+        | Reason::StreamLimit
+        | Reason::RateLimited
+        | Reason::WhatsappRateLimited => Code::ResourceExhausted,
         Reason::InstanceConnecting
         | Reason::ServerDraining
         | Reason::StorageUnavailable
@@ -207,6 +226,17 @@ impl From<WaError> for Status {
             WaError::MessageRefused(code) => refuse(Reason::MessageRefused, sentence)
                 .with("code", code)
                 .into(),
+            WaError::TextTooLong => text_too_long("text.text", sentence, limits::TEXT_CHARS),
+            WaError::NothingToQuote => refuse(Reason::MessageNotFound, sentence)
+                .field(
+                    "quoted_message_id",
+                    "must be the id of a message of the instance",
+                )
+                .into(),
+            WaError::NobodyToMention(_) => refuse(Reason::RecipientNotOnWhatsapp, sentence)
+                .field("mentions.mentioned", "must name WhatsApp accounts")
+                .into(),
+            WaError::Group(refusal) => group_refused(refusal),
             WaError::Timeout(cause) => {
                 tracing::warn!(cause, "WhatsApp did not answer");
                 refuse(
@@ -220,6 +250,14 @@ impl From<WaError> for Status {
             WaError::Storage(error) => error.into(),
         }
     }
+}
+
+/// A text has more characters than WhatsApp takes. `field` names it in the request.
+pub(super) fn text_too_long(field: &str, sentence: String, limit: usize) -> Status {
+    refuse(Reason::TextTooLong, sentence)
+        .with("limit", limit)
+        .field(field, format!("must have at most {limit} characters"))
+        .into()
 }
 
 /// A fault of ours. Whoever finds one logs it.
@@ -479,7 +517,7 @@ mod tests {
     fn every_reason_has_the_shape_that_callers_rely_on() {
         for number in 1.. {
             let Ok(reason) = Reason::try_from(number) else {
-                assert!(number > 45);
+                assert!(number > 60);
                 break;
             };
             let name = name(reason);

@@ -7,6 +7,7 @@ use wacore_binary::Jid;
 use super::{
     address::{DeviceAddress, Lid, Number},
     error::SandboxError,
+    model::GroupAdds,
     network::{Network, State},
     phone::{Phone, PhoneOptions},
 };
@@ -31,6 +32,8 @@ pub struct PhoneInfo {
     pub lid_addressed: bool,
     /// It sends no delivery receipts.
     pub dormant: bool,
+    /// Who may add it to groups.
+    pub group_adds: GroupAdds,
     /// Its linked devices.
     pub companions: Vec<CompanionInfo>,
 }
@@ -137,14 +140,12 @@ impl State {
             push_name: account.push_name.clone(),
             lid_addressed: account.lid_addressed,
             dormant: !account.live,
+            group_adds: account.group_adds,
             companions: companions
                 .map(|device| CompanionInfo {
                     device,
                     connected: self.links.contains_key(&device),
-                    queued: self
-                        .queues
-                        .get(&device)
-                        .map_or(0, super::router::Queue::len),
+                    queued: self.queues.get(&device).map_or(0, super::queue::Queue::len),
                 })
                 .collect(),
         })

@@ -290,6 +290,19 @@ pub struct MessageRow {
     pub raw: Bytes,
 }
 
+/// What was told of messages that the account wrote.
+#[derive(Clone, Debug)]
+pub struct StatusRise {
+    /// WhatsApp's ids of the messages.
+    pub message_ids: Vec<String>,
+    /// Number of `wagate.v1.MessageStatus`.
+    pub status: i32,
+    /// WhatsApp's reason for an error.
+    pub reason: String,
+    /// The JID of the one whose receipt it is.
+    pub party: Option<String>,
+}
+
 /// What came of accepting a message to send.
 #[derive(Clone, Debug)]
 pub enum AcceptOutcome {
@@ -298,6 +311,41 @@ pub enum AcceptOutcome {
     /// The request id was used before with the same body: this is its message.
     Replayed(Box<MessageRow>),
     /// The request id was used before with another body.
+    Reused,
+}
+
+/// A group as it is kept. Its key is (instance, jid).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRow {
+    /// `…@g.us`.
+    pub jid: String,
+    /// The account is in it.
+    pub member: bool,
+    /// The encoded `wagate.v1.Group`.
+    pub body: Bytes,
+}
+
+/// What is new about groups.
+#[derive(Clone, Debug, Default)]
+pub struct GroupChange {
+    /// As they are now.
+    pub groups: Vec<GroupRow>,
+    /// From now on all groups of the account are known.
+    pub complete: bool,
+    /// What the log says of it.
+    pub events: Vec<NewEvent>,
+}
+
+/// What came of claiming a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimOutcome {
+    /// It is new and claimed.
+    New,
+    /// It was claimed at this time with the same body, and never answered.
+    Unanswered(SystemTime),
+    /// It was answered with this.
+    Answered(Bytes),
+    /// It was claimed with another body.
     Reused,
 }
 
@@ -453,13 +501,12 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<AcceptOutcome>;
     /// Raises the status of the account's own message in every chat that holds this id (WhatsApp's
     /// receipts name the chat unreliably), with its events. A status that is not higher changes
-    /// nothing. Returns the rows that changed.
+    /// nothing; in a group it still has its events if it is higher for this party. Returns the rows
+    /// that changed.
     async fn raise_status(
         &self,
         instance: InstanceNumber,
-        message_ids: Vec<String>,
-        status: i32,
-        reason: String,
+        rise: StatusRise,
         events: EventsOf<MessageRow>,
     ) -> Result<Vec<MessageRow>>;
     /// Finds a message by WhatsApp's id, newest first where several chats hold it.
@@ -490,8 +537,34 @@ pub trait Storage: Send + Sync + 'static {
         instance: InstanceNumber,
         request: &RequestMark,
     ) -> Result<Option<AcceptOutcome>>;
+    /// Claims a request that makes neither a message nor an instance.
+    async fn claim_request(
+        &self,
+        instance: InstanceNumber,
+        request: RequestMark,
+    ) -> Result<ClaimOutcome>;
+    /// Keeps what a claimed request was answered.
+    async fn answer_request(&self, request: RequestMark, answer: Bytes) -> Result<()>;
+    /// Forgets a claimed request that changed nothing: it may be made anew, with another body too.
+    async fn release_request(&self, request: RequestMark) -> Result<()>;
     /// Forgets requests from before this time.
     async fn forget_requests(&self, before: SystemTime) -> Result<u64>;
+
+    // Groups.
+
+    /// Stores what is new about groups of an instance, in one transaction.
+    async fn change_groups(&self, instance: InstanceNumber, change: GroupChange) -> Result<()>;
+    /// Finds a group.
+    async fn lookup_group(&self, instance: InstanceNumber, jid: &str) -> Result<Option<GroupRow>>;
+    /// Lists the groups that the account is in by JID, after one.
+    async fn list_groups(
+        &self,
+        instance: InstanceNumber,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<GroupRow>>;
+    /// Whether all groups of the account have been known once.
+    async fn groups_complete(&self, instance: InstanceNumber) -> Result<bool>;
 
     // API keys.
 

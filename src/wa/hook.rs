@@ -7,11 +7,12 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use whatsapp_rust::{Client, InboundDurabilityHook, types::events::InboundMessage};
+use whatsapp_rust::{Client, InboundDurabilityHook, Jid, types::events::InboundMessage};
 
 use super::{
+    addresses::other_names,
     contacts::{self, Contacts},
-    convert::{ids::Account, inbound, label},
+    convert::{context, ids::Account, inbound, label},
 };
 use crate::{
     crash_points::CrashPoint,
@@ -42,58 +43,89 @@ impl Intake {
         client: &Client,
         batch: &[InboundMessage],
     ) -> anyhow::Result<()> {
-        let rows = self.convert(&account(client), batch);
+        let rows = self.convert(client, batch).await;
         if rows.is_empty() {
             return Ok(());
         }
+        // First, so that whoever hears of the message finds its sender.
+        let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
+        self.contacts.see(people.collect()).await;
         let mut pauses = RETRY_AFTER.into_iter();
         loop {
             let Err(error) = self.storage.record_messages(rows.clone()).await else {
-                break;
+                return Ok(());
             };
             let Some(pause) = pauses.next() else {
                 return Err(error.into());
             };
             tokio::time::sleep(pause).await;
         }
-        let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
-        self.contacts.see(people.collect()).await;
-        Ok(())
     }
 
-    fn convert(
+    async fn convert(
         &self,
-        account: &Account,
+        client: &Client,
         batch: &[InboundMessage],
     ) -> Vec<(MessageRow, Vec<NewEvent>)> {
-        let instance = self.instance.borrow();
-        batch
-            .iter()
-            .filter_map(|one| {
-                if !inbound::is_named(&one.info) {
-                    tracing::warn!(
-                        instance = %instance.number,
-                        "a message without a usable id or sender is not taken"
-                    );
-                    return None;
-                }
-                let inbound = inbound::convert(
-                    instance.number,
-                    instance.id,
-                    account,
-                    &one.info,
-                    &one.message,
-                )?;
+        let account = account(client);
+        let instance = self.instance.borrow().clone();
+        let mut rows = Vec::with_capacity(batch.len());
+        for one in batch {
+            if !inbound::is_named(&one.info) {
+                tracing::warn!(
+                    instance = %instance.number,
+                    "a message without a usable id or sender is not taken"
+                );
+                continue;
+            }
+            let quoted = self.quoted(&instance, one).await;
+            let known = inbound::Known {
+                names: other_names(client, unpaired(one)).await,
+                quoted: quoted.as_ref(),
+            };
+            let converted = inbound::convert(
+                instance.number,
+                instance.id,
+                &account,
+                &one.info,
+                &one.message,
+                &known,
+            );
+            if let Some(inbound) = converted {
                 let event = events::compose(
                     &instance,
                     inbound.payload,
                     inbound.time,
                     &inbound.dedupe_key,
                 );
-                Some((inbound.row, vec![event]))
-            })
-            .collect()
+                rows.push((inbound.row, vec![event]));
+            }
+        }
+        rows
     }
+
+    /// The message that this one answers, if it is stored. To look in vain loses nothing but its text.
+    async fn quoted(&self, instance: &InstanceRow, one: &InboundMessage) -> Option<MessageRow> {
+        let id = context::quoted_id(&one.message)?;
+        let chat = one.info.source.chat.to_non_ad().to_string();
+        let found = self
+            .storage
+            .lookup_message(instance.number, id, Some(&chat));
+        found.await.ok().flatten()
+    }
+}
+
+/// Who is in a message by one name only.
+fn unpaired(one: &InboundMessage) -> Vec<Jid> {
+    let source = &one.info.source;
+    let mut people = context::people(&one.message);
+    if source.sender_alt.is_none() {
+        people.push(source.sender.to_non_ad());
+    }
+    if source.is_from_me && source.recipient_alt.is_none() && !source.is_group {
+        people.push(source.chat.to_non_ad());
+    }
+    people
 }
 
 /// Who the client is, by its device.

@@ -5,9 +5,11 @@
 //! ([`outbound`]); [`convert`] is where WhatsApp's types become ours. Lets no type of the library
 //! out, and knows nothing of gRPC or SQL.
 
+mod addresses;
 mod contacts;
 mod convert;
 mod error;
+mod groups;
 mod hook;
 mod link;
 mod networks;
@@ -23,6 +25,10 @@ pub use convert::rows::{
     contact as contact_resource, instance as instance_resource, message as message_resource,
 };
 pub use error::{WaError, network_name};
+pub use groups::{
+    GroupEdit, GroupFault, GroupRefusal, Groups, Invite, Mentions, NewGroup, Picture, Somebody,
+    invite_code,
+};
 pub use networks::{NetworksConfig, SandboxPeer};
 pub use outbound::Outgoing;
 pub use pairing::{PairStep, PairingMethod, RefusedReason};

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::WaError,
+    groups::Groups,
     networks::{Networks, NetworksConfig},
     outbound::{Outbox, Outgoing},
     pairing::{PairStep, PairingMethod},
@@ -209,6 +210,13 @@ impl Registry {
         for handle in sessions {
             handle.task.await.ok();
         }
+    }
+
+    /// The groups of an instance.
+    pub fn groups(&self, number: InstanceNumber) -> Result<Arc<Groups>, WaError> {
+        let sessions = self.sessions();
+        let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
+        Ok(handle.groups.clone())
     }
 
     fn outbox(&self, number: InstanceNumber) -> Result<Arc<Outbox>, WaError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use wagate::proto::v1::{MessageStatus, event::Payload, message_content::Content};
+use wagate::proto::v1::{ChatKind, MessageStatus, event::Payload, message_content::Content};
 
 use crate::{ledger::Ledger, people::Account, tally::Tally, watch::Log, wire::Wire};
 
@@ -72,10 +72,13 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
                 .sender
                 .as_ref()
                 .map_or("", |party| &party.phone_number);
-            texts
-                .entry((&event.instance, sender))
-                .or_default()
-                .push(text_of(message.content.as_ref()));
+            let kind = message.chat.as_ref().map(|chat| chat.kind());
+            if kind == Some(ChatKind::Direct) {
+                texts
+                    .entry((&event.instance, sender))
+                    .or_default()
+                    .push(text_of(message.content.as_ref()));
+            }
         }
     }
     let books = ledger.books();
@@ -118,7 +121,8 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
         complaints.push(format!("the log holds a message {id} that nobody sent"));
     }
     let mut sent: BTreeMap<(usize, String), Vec<&str>> = BTreeMap::new();
-    for one in &books.inbound {
+    // In a group a message may come late: whoever lacks its key asks for it again.
+    for one in books.inbound.iter().filter(|one| !one.in_group) {
         let key = (one.instance, one.phone.to_string());
         sent.entry(key).or_default().push(&one.text);
     }

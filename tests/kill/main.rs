@@ -1,7 +1,7 @@
 //! Kills wagate again and again while phones and callers talk through it, and checks that nothing was
 //! lost and nothing doubled.
 //!
-//! The network runs in this process; wagate is the real program. Phones send numbered texts, callers
+//! The network runs in this process; wagate is the real program. Phones send numbered texts, also in groups, callers
 //! send with request ids and call again across every outage, subscribers resume from the cursor of
 //! what they processed last. Wagate dies by SIGKILL at any moment or by its own hand at a named one
 //! (`wagate::crash_points`). After every round of kills all that was said is compared with the log,
@@ -29,7 +29,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use wagate::{
     proto::v1::{self, InstanceState, pair_instance_response::Step},
-    sandbox::{Number, PhoneOptions, Sandbox, SandboxConfig},
+    sandbox::{GroupId, NewGroup, Number, PhoneOptions, Sandbox, SandboxConfig},
 };
 
 use api::Api;
@@ -84,6 +84,8 @@ pub struct World {
     pub network: Sandbox,
     pub accounts: Arc<[Account]>,
     pub phones: Vec<Number>,
+    /// Everybody is in them: one names its members by number, one by hidden identity.
+    pub groups: Vec<GroupId>,
     pub ledger: Arc<Ledger>,
     pub wire: Wire,
     pub subscribers: usize,
@@ -144,6 +146,13 @@ async fn run(options: &Options, seed: u64) -> anyhow::Result<bool> {
     let began = Instant::now();
     println!("{}", options.again(seed));
     let mut folder = tempfile::tempdir()?;
+    // What the network and its phones complain about.
+    let told = std::fs::File::create(folder.path().join("network.log"))?;
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(told)
+        .init();
     let network = Sandbox::start(SandboxConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         data_dir: Some(folder.path().join("network")),
@@ -160,9 +169,20 @@ async fn run(options: &Options, seed: u64) -> anyhow::Result<bool> {
     for lid_addressed in PHONES {
         phones.push(new_phone(&network, "Phone", lid_addressed).await?);
     }
+    let mut groups = Vec::new();
+    for number_addressed in [true, false] {
+        let members = accounts.iter().map(|account| account.number);
+        let new = NewGroup {
+            subject: "Everybody".to_owned(),
+            members: members.chain(phones[1..].iter().copied()).collect(),
+            number_addressed,
+        };
+        groups.push(network.create_group(phones[0], new).await?.0);
+    }
     let world = World {
         accounts: accounts.into(),
         phones,
+        groups,
         ledger: Arc::default(),
         wire: Wire::default(),
         subscribers: options.subscribers,

@@ -10,6 +10,7 @@ pub mod groups;
 pub mod inbox;
 mod peer;
 mod receive;
+mod retry;
 pub mod send;
 mod sender_keys;
 mod signal;

@@ -35,16 +35,19 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 5] = [
+const PURGES: [&str; 6] = [
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",
+    "DELETE FROM message_receipt WHERE instance = ?",
     "DELETE FROM message WHERE instance = ?",
     "DELETE FROM request WHERE instance = ?",
 ];
 
-/// All that its device has.
-const DEVICE_PURGES: [&str; 5] = [
+/// All that its device has, and what is known of its account.
+const DEVICE_PURGES: [&str; 7] = [
+    "DELETE FROM group_chat WHERE instance = ?",
+    "DELETE FROM group_sync WHERE instance = ?",
     "DELETE FROM device_record WHERE instance = ?",
     "DELETE FROM device_lid WHERE instance = ?",
     "DELETE FROM device_sender_key_holder WHERE instance = ?",

@@ -1,12 +1,14 @@
 //! Messages.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{error, requests, rows, time, unit::Unit, writer::Work};
 use crate::{
     domain::ids::InstanceNumber,
-    storage::{AcceptOutcome, EventsOf, MessageRow, NewEvent, RequestMark, Result},
+    storage::{AcceptOutcome, EventsOf, MessageRow, NewEvent, RequestMark, Result, StatusRise},
 };
 
 /// A statement with the columns that `message_of` reads in between.
@@ -204,24 +206,23 @@ pub(super) async fn lookup_request(
 /// What `raise_status` is given.
 pub(super) struct Raise {
     pub(super) instance: InstanceNumber,
-    pub(super) message_ids: Vec<String>,
-    pub(super) status: i32,
-    pub(super) reason: String,
+    pub(super) rise: StatusRise,
     pub(super) events: EventsOf<MessageRow>,
 }
 
 pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<MessageRow>> {
-    if unit.holds_outbound(raise.instance, &raise.message_ids) {
+    let rise = &raise.rise;
+    if unit.holds_outbound(raise.instance, &rise.message_ids) {
         unit.flush().await?;
     }
-    let mut raised = Vec::new();
-    for ids in raise.message_ids.chunks(IDS) {
+    let (mut raised, mut heard) = (Vec::new(), Vec::new());
+    for ids in rise.message_ids.chunks(IDS) {
         let mut statement =
             QueryBuilder::<Sqlite>::new("UPDATE message SET previous_status = status, status = ");
-        statement.push_bind(raise.status);
+        statement.push_bind(rise.status);
         statement
             .push(", status_reason = ")
-            .push_bind(&*raise.reason);
+            .push_bind(&*rise.reason);
         statement
             .push(" WHERE instance = ")
             .push_bind(raise.instance.0);
@@ -229,17 +230,72 @@ pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<M
         rows::push_list(&mut statement, ids.iter().cloned());
         statement
             .push(" AND from_me = 1 AND status < ")
-            .push_bind(raise.status);
+            .push_bind(rise.status);
         statement.push(with_columns!(" RETURNING", ""));
         for row in statement.build().fetch_all(&mut unit.connection).await? {
             raised.push(message_of(&row)?);
         }
+        if let Some(party) = &rise.party {
+            heard.extend(hear(&mut unit.connection, raise, party, ids).await?);
+        }
     }
-    raised.sort_by(|a, b| (a.time, &a.message_id).cmp(&(b.time, &b.message_id)));
-    for message in &raised {
+    let known: HashSet<Key> = raised.iter().map(key_of).collect();
+    let by_time =
+        |a: &MessageRow, b: &MessageRow| (a.time, &a.message_id).cmp(&(b.time, &b.message_id));
+    raised.sort_by(by_time);
+    heard.retain(|message| !known.contains(&key_of(message)));
+    heard.sort_by(by_time);
+    for message in raised.iter().chain(&heard) {
         unit.append((raise.events)(message))?;
     }
     Ok(raised)
+}
+
+/// Notes how far a participant has come with messages to groups. Returns those with which they have
+/// come further, as messages whose own status has not risen.
+async fn hear(
+    connection: &mut SqliteConnection,
+    raise: &Raise,
+    party: &str,
+    ids: &[String],
+) -> Result<Vec<MessageRow>> {
+    let mut statement = QueryBuilder::<Sqlite>::new(with_columns!(
+        "SELECT",
+        "FROM message WHERE from_me = 1 AND chat LIKE '%@g.us' AND instance = "
+    ));
+    statement
+        .push_bind(raise.instance.0)
+        .push(" AND message_id IN ");
+    rows::push_list(&mut statement, ids.iter().cloned());
+    let mut messages = Vec::new();
+    for row in statement.build().fetch_all(&mut *connection).await? {
+        let message = message_of(&row)?;
+        messages.push(MessageRow {
+            previous_status: message.status,
+            ..message
+        });
+    }
+    let further = rows::with_values(
+        connection,
+        "INSERT INTO message_receipt (instance, message_id, chat, party, status)",
+        &messages,
+        "ON CONFLICT (instance, message_id, chat, party) DO UPDATE SET status = excluded.status \
+         WHERE status < excluded.status RETURNING message_id, chat",
+        |mut row, message| {
+            row.push_bind(message.instance.0)
+                .push_bind(&*message.message_id)
+                .push_bind(&*message.chat)
+                .push_bind(party)
+                .push_bind(raise.rise.status);
+        },
+    )
+    .await?;
+    let mut keys = HashSet::new();
+    for row in further {
+        keys.insert((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?));
+    }
+    messages.retain(|one| keys.contains(&(one.message_id.clone(), one.chat.clone())));
+    Ok(messages)
 }
 
 pub(super) async fn lookup(

@@ -9,6 +9,7 @@ mod contacts;
 mod database;
 mod device;
 mod error;
+mod groups;
 mod instances;
 mod log;
 mod merging;
@@ -30,6 +31,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::SqlitePool;
 use tokio::sync::watch;
 
@@ -40,9 +42,10 @@ use self::{
     writer::{Signals, Writer},
 };
 use super::{
-    AcceptOutcome, ApiKeyRow, EventPage, EventQuery, EventsOf, InstanceChange, InstanceRow,
-    LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents, RequestMark, Result,
-    RetentionPolicy, RevokeOutcome, Storage, StoredEvent,
+    AcceptOutcome, ApiKeyRow, ClaimOutcome, EventPage, EventQuery, EventsOf, GroupChange, GroupRow,
+    InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance,
+    RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage,
+    StoredEvent,
     contact::{ContactKey, ContactMerge, ContactRow, Sighting},
     device::DeviceStorage,
 };
@@ -343,16 +346,12 @@ impl Storage for SqliteStorage {
     async fn raise_status(
         &self,
         instance: InstanceNumber,
-        message_ids: Vec<String>,
-        status: i32,
-        reason: String,
+        rise: StatusRise,
         events: EventsOf<MessageRow>,
     ) -> Result<Vec<MessageRow>> {
         let work = messages::Raise {
             instance,
-            message_ids,
-            status,
-            reason,
+            rise,
             events,
         };
         self.writer
@@ -397,6 +396,34 @@ impl Storage for SqliteStorage {
         messages::lookup_request(&self.readers, instance, request).await
     }
 
+    async fn claim_request(
+        &self,
+        instance: InstanceNumber,
+        request: RequestMark,
+    ) -> Result<ClaimOutcome> {
+        self.writer
+            .steps((instance, request), |work, unit| {
+                Box::pin(requests::claim(work, unit))
+            })
+            .await
+    }
+
+    async fn answer_request(&self, request: RequestMark, answer: Bytes) -> Result<()> {
+        self.writer
+            .steps((request, answer), |work, unit| {
+                Box::pin(requests::answer(work, unit))
+            })
+            .await
+    }
+
+    async fn release_request(&self, request: RequestMark) -> Result<()> {
+        self.writer
+            .steps(request, |request, unit| {
+                Box::pin(requests::release(request, unit))
+            })
+            .await
+    }
+
     async fn forget_requests(&self, before: SystemTime) -> Result<u64> {
         let mut forgotten = 0;
         loop {
@@ -411,6 +438,31 @@ impl Storage for SqliteStorage {
             }
             forgotten += bite;
         }
+    }
+
+    async fn change_groups(&self, instance: InstanceNumber, change: GroupChange) -> Result<()> {
+        self.writer
+            .steps((instance, change), |work, unit| {
+                Box::pin(groups::change(work, unit))
+            })
+            .await
+    }
+
+    async fn lookup_group(&self, instance: InstanceNumber, jid: &str) -> Result<Option<GroupRow>> {
+        groups::lookup(&self.readers, instance, jid).await
+    }
+
+    async fn list_groups(
+        &self,
+        instance: InstanceNumber,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<GroupRow>> {
+        groups::list(&self.readers, instance, after, limit).await
+    }
+
+    async fn groups_complete(&self, instance: InstanceNumber) -> Result<bool> {
+        groups::is_complete(&self.readers, instance).await
     }
 
     async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {

@@ -1,6 +1,6 @@
 //! A message that WhatsApp delivered, in our words.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 use whatsapp_rust::{
@@ -11,13 +11,14 @@ use whatsapp_rust::{
 use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
 
 use super::{
-    NAME_BYTES,
-    ids::{self, Account},
+    NAME_BYTES, context, cut,
+    ids::{self, Account, Names},
+    label,
 };
 use crate::{
     domain::{
         ids::{InstanceId, InstanceNumber},
-        limits::TEXT_CHARS,
+        limits::{CAPTION_CHARS, SUBJECT_CHARS, TEXT_CHARS},
     },
     events::timestamp,
     proto::v1::{self, event::Payload, message_content::Content},
@@ -49,6 +50,15 @@ pub fn is_named(info: &MessageInfo) -> bool {
             .all(|jid| fits(jid.user.len()))
 }
 
+/// What is known beside a message.
+#[derive(Default)]
+pub struct Known<'k> {
+    /// Other names of the people in it.
+    pub names: Names,
+    /// The message that it answers, as it is stored.
+    pub quoted: Option<&'k MessageRow>,
+}
+
 /// The message in our words; `None` for what passes between the devices of one account.
 pub fn convert(
     instance: InstanceNumber,
@@ -56,6 +66,7 @@ pub fn convert(
     account: &Account,
     info: &MessageInfo,
     message: &wa::Message,
+    known: &Known<'_>,
 ) -> Option<Inbound> {
     if info.category == MessageCategory::Peer {
         return None;
@@ -68,12 +79,17 @@ pub fn convert(
         account.party()
     } else {
         let alternative = source.sender_alt.as_ref();
+        let alternative = alternative.or_else(|| known.names.other(&source.sender));
         ids::party([Some(&source.sender), alternative], &info.push_name)
     };
     let chat = if from_me {
-        ids::chat(&source.chat, source.recipient_alt.as_ref(), "")
+        let alternative = source.recipient_alt.as_ref();
+        let alternative = alternative.or_else(|| known.names.other(&source.chat));
+        ids::chat(&source.chat, alternative, "")
     } else {
-        ids::chat(&source.chat, source.sender_alt.as_ref(), &info.push_name)
+        let alternative = source.sender_alt.as_ref();
+        let alternative = alternative.or_else(|| known.names.other(&source.chat));
+        ids::chat(&source.chat, alternative, &info.push_name)
     };
     let (chat_jid, sender_jid) = (source.chat.to_non_ad(), source.sender.to_non_ad());
     let status = if from_me {
@@ -97,6 +113,8 @@ pub fn convert(
         content: Some(v1::MessageContent {
             content: Some(content),
         }),
+        quoted: context::quoted(message, &known.names, known.quoted),
+        mentions: context::mentions(message, &known.names),
     };
     let row = MessageRow {
         instance,
@@ -130,7 +148,7 @@ pub fn convert(
 }
 
 /// What it says; `None` for protocol noise that is no message to anybody.
-fn content(message: &wa::Message) -> Option<Content> {
+pub fn content(message: &wa::Message) -> Option<Content> {
     let message = message.get_base_message();
     if let Some((kind, text)) = text(message) {
         // No client lets its user write more.
@@ -143,6 +161,9 @@ fn content(message: &wa::Message) -> Option<Content> {
         return Some(Content::Text(v1::TextContent {
             text: text.to_owned(),
         }));
+    }
+    if let Some(invite) = message.group_invite_message.as_option() {
+        return Some(Content::GroupInvite(group_invite(invite)));
     }
     let reason = "this version can't represent this kind of message";
     if let Some(protocol) = message.protocol_message.as_option() {
@@ -168,6 +189,23 @@ fn text(message: &wa::Message) -> Option<(&'static str, &str)> {
         "extendedTextMessage",
         extended.text.as_deref().unwrap_or_default(),
     ))
+}
+
+fn group_invite(invite: &wa::message::GroupInviteMessage) -> v1::GroupInviteContent {
+    let text = |text: &Option<String>, chars| cut(text.as_deref().unwrap_or_default(), chars);
+    let expires = invite
+        .invite_expiration
+        .and_then(|at| u64::try_from(at).ok());
+    v1::GroupInviteContent {
+        group_id: label(invite.group_jid.as_deref().unwrap_or_default()).into_owned(),
+        subject: text(&invite.group_name, SUBJECT_CHARS),
+        code: label(invite.invite_code.as_deref().unwrap_or_default()).into_owned(),
+        expire_time: expires
+            .filter(|at| *at > 0)
+            .and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at)))
+            .map(timestamp),
+        caption: text(&invite.caption, CAPTION_CHARS),
+    }
 }
 
 fn unsupported(original_type: String, reason: &str) -> Content {
@@ -226,7 +264,8 @@ mod tests {
 
     fn converted(info: &MessageInfo, message: &wa::Message) -> Option<v1::Message> {
         let id = InstanceId(uuid::Uuid::nil());
-        let inbound = convert(InstanceNumber(1), id, &account(), info, message)?;
+        let known = Known::default();
+        let inbound = convert(InstanceNumber(1), id, &account(), info, message, &known)?;
         match inbound.payload {
             Payload::MessageReceived(one) => one.message,
             Payload::MessageSent(one) => one.message,

@@ -1,18 +1,43 @@
 //! A caller's message, in WhatsApp's words.
 
-use whatsapp_rust::waproto::{codec, whatsapp as wa};
+use whatsapp_rust::{
+    Jid,
+    buffa::MessageField,
+    proto_helpers::MessageExt as _,
+    waproto::{codec, whatsapp as wa},
+};
 
-use crate::proto::v1::message_content::Content;
+use super::context::Around;
+use crate::{events::system_time, proto::v1::message_content::Content};
 
-/// WhatsApp's form of what a caller may say; `None` for what only arrives.
-pub fn convert(content: &Content) -> Option<wa::Message> {
-    match content {
-        Content::Text(text) => Some(wa::Message {
+/// WhatsApp's form of what a caller may say to this chat; `None` for what only arrives.
+pub fn convert(content: &Content, around: &Around, to: &Jid) -> Option<wa::Message> {
+    let mut message = match content {
+        Content::Text(text) => wa::Message {
             conversation: Some(text.text.clone()),
             ..Default::default()
-        }),
-        Content::Unsupported(_) => None,
+        },
+        Content::GroupInvite(invite) => {
+            let expires = invite.expire_time.as_ref().and_then(system_time);
+            let expires = expires.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+            wa::Message {
+                group_invite_message: MessageField::some(wa::message::GroupInviteMessage {
+                    group_jid: Some(invite.group_id.clone()),
+                    invite_code: Some(invite.code.clone()),
+                    invite_expiration: expires.and_then(|time| time.as_secs().try_into().ok()),
+                    group_name: Some(invite.subject.clone()),
+                    caption: Some(invite.caption.clone()).filter(|text| !text.is_empty()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }
+        }
+        Content::Unsupported(_) => return None,
+    };
+    if let Some(context) = around.context(to) {
+        message.set_context_info(context);
     }
+    Some(message)
 }
 
 /// The stored form of a message, to be sent again under its id.
@@ -23,4 +48,48 @@ pub fn encode(message: &wa::Message) -> Vec<u8> {
 /// The message in a stored form.
 pub fn decode(raw: &[u8]) -> anyhow::Result<wa::Message> {
     codec::message_decode(raw).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1;
+
+    #[test]
+    fn a_text_stays_plain_unless_something_stands_around_it() {
+        let text = Content::Text(v1::TextContent {
+            text: "hello".to_owned(),
+        });
+        let to = Jid::group("1203630001");
+        let plain = convert(&text, &Around::default(), &to).unwrap();
+        assert_eq!(plain.conversation.as_deref(), Some("hello"));
+        let timed = Around {
+            ephemeral_seconds: 60,
+            ..Default::default()
+        };
+        let message = decode(&encode(&convert(&text, &timed, &to).unwrap())).unwrap();
+        assert_eq!(message.conversation, None);
+        assert_eq!(message.text_content(), Some("hello"));
+        assert_eq!(message.get_ephemeral_expiration(), Some(60));
+    }
+
+    #[test]
+    fn an_invite_comes_out_as_it_went_in() {
+        let invite = v1::GroupInviteContent {
+            group_id: "1203630001@g.us".to_owned(),
+            subject: "Chess".to_owned(),
+            code: "abc".to_owned(),
+            expire_time: Some(pbjson_types::Timestamp {
+                seconds: 1_700_000_000,
+                nanos: 0,
+            }),
+            caption: "come".to_owned(),
+        };
+        let content = Content::GroupInvite(invite);
+        let to = Jid::pn("15550000001");
+        let message = convert(&content, &Around::default(), &to).unwrap();
+        assert_eq!(super::super::inbound::content(&message), Some(content));
+        let unsupported = Content::Unsupported(v1::UnsupportedContent::default());
+        assert!(convert(&unsupported, &Around::default(), &to).is_none());
+    }
 }

@@ -10,24 +10,29 @@ mod status;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use prost::Message as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use whatsapp_rust::{Client, Jid};
+use whatsapp_rust::Client;
 
 use super::{
-    convert::{ids, outbound},
+    addresses::{Address, Addresses},
+    convert::{
+        context::{Around, Quote},
+        ids, outbound,
+    },
     error::WaError,
+    groups::{Groups, Mentions},
     hook::account,
 };
 use crate::{
-    domain::{limits::SEND_CONFIRMATION, recipient::Recipient, session::SessionState},
+    domain::{limits::SEND_CONFIRMATION, recipient::Recipient},
     events::timestamp,
     proto::v1::{self, MessageStatus, message_content::Content},
     storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage},
@@ -35,12 +40,6 @@ use crate::{
 
 /// Calls of one instance that may be storing a message at once; more wait their turn.
 const ACCEPTED_AT_ONCE: usize = 64;
-
-/// Resolved numbers that are remembered.
-const NUMBERS_KNOWN: usize = 10_000;
-
-/// How long WhatsApp may take to say who a number is.
-const RESOLVE_TIME: Duration = Duration::from_secs(20);
 
 /// Rows read or written at once where there may be many.
 const PAGE: usize = 500;
@@ -51,6 +50,10 @@ pub struct Outgoing {
     pub recipient: Recipient,
     /// What.
     pub content: Content,
+    /// WhatsApp's id of the message that it answers; empty is none.
+    pub quoted: String,
+    /// Whom it mentions, if it goes to a group.
+    pub mentions: Mentions,
     /// The caller's request id, if it gave one.
     pub request: Option<RequestMark>,
 }
@@ -63,11 +66,21 @@ pub(super) struct Outbox {
     /// The client, while the session is open.
     client: watch::Sender<Option<Arc<Client>>>,
     places: Arc<Semaphore>,
-    numbers: Mutex<HashMap<String, Address>>,
+    addresses: Arc<Addresses>,
+    groups: Arc<Groups>,
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<MessageRow>,
     /// Calls that wait for a message to be confirmed, by its id.
     waiting: Mutex<HashMap<String, Vec<oneshot::Sender<MessageRow>>>>,
+}
+
+/// A message on its way to the store.
+struct Composed {
+    to: Address,
+    content: Content,
+    around: Around,
+    /// The JID that the account writes with.
+    sender: String,
 }
 
 /// A message that is in the database.
@@ -78,18 +91,14 @@ enum Stored {
     Before(MessageRow),
 }
 
-/// Whom a recipient turned out to be.
-#[derive(Clone, Debug)]
-struct Address {
-    to: Jid,
-    other: Option<Jid>,
-}
-
 impl Outbox {
     /// The outgoing side and its sender, which ends with the token.
     pub(super) fn spawn(
         storage: Arc<dyn Storage>,
         instance: watch::Receiver<InstanceRow>,
+        client: watch::Sender<Option<Arc<Client>>>,
+        addresses: Arc<Addresses>,
+        groups: Arc<Groups>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let (accepted, queue) = mpsc::channel(ACCEPTED_AT_ONCE);
@@ -97,9 +106,10 @@ impl Outbox {
             storage,
             instance,
             stop,
-            client: watch::Sender::new(None),
+            client,
             places: Arc::new(Semaphore::new(ACCEPTED_AT_ONCE)),
-            numbers: Mutex::default(),
+            addresses,
+            groups,
             accepted,
             waiting: Mutex::default(),
         });
@@ -148,8 +158,9 @@ impl Outbox {
         let client = self.open_client()?;
         let place = self.places.clone().acquire_owned();
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
-        let address = self.resolve(&client, &outgoing.recipient).await?;
-        let storing = self.clone().store(client, address, outgoing, place);
+        let request = outgoing.request.clone();
+        let composed = self.compose(&client, outgoing).await?;
+        let storing = self.clone().store(client, composed, request, place);
         let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
@@ -163,20 +174,20 @@ impl Outbox {
     async fn store(
         self: Arc<Self>,
         client: Arc<Client>,
-        address: Address,
-        outgoing: Outgoing,
+        composed: Composed,
+        request: Option<RequestMark>,
         _place: OwnedSemaphorePermit,
     ) -> Result<Stored, WaError> {
-        let message = outbound::convert(&outgoing.content)
+        let message = outbound::convert(&composed.content, &composed.around, &composed.to.to)
             .ok_or_else(|| WaError::MessageRefused("this kind can't be sent".to_owned()))?;
         let raw = outbound::encode(&message);
-        let row = self.compose(&client, &address, outgoing.content, raw);
+        let row = self.row_of(&client, composed, raw);
         let pending = self.status_event(&row, MessageStatus::Pending);
         // Before it can have risen: then nobody has to look whether it did.
         let risen = self.wait_for(&row);
         let accepted = self
             .storage
-            .accept_message(row.clone(), outgoing.request, vec![pending])
+            .accept_message(row.clone(), request, vec![pending])
             .await;
         if !matches!(accepted, Ok(AcceptOutcome::Accepted)) {
             drop(risen);
@@ -252,90 +263,86 @@ impl Outbox {
 
     fn open_client(&self) -> Result<Arc<Client>, WaError> {
         let client = self.client.borrow().clone();
-        client.ok_or_else(|| {
-            let mut row = self.row();
-            if row.state == SessionState::Open {
-                // The state follows the client by a moment.
-                row.state = SessionState::Connecting;
-            }
-            WaError::NotOpen(Box::new(row))
+        client.ok_or_else(|| WaError::not_open(self.row()))
+    }
+
+    /// Finds out who is meant and what has to stand around the message. Nothing is sent yet.
+    async fn compose(&self, client: &Client, outgoing: Outgoing) -> Result<Composed, WaError> {
+        let to = self.addresses.resolve(client, &outgoing.recipient).await?;
+        let mut around = Around {
+            quote: self.quote(&outgoing.quoted, &to).await?,
+            ..Default::default()
+        };
+        let account = account(client);
+        let sender = if let Recipient::Group(_) = outgoing.recipient {
+            let group = self.groups.to_write(&to.to.to_string()).await?;
+            let mentions = &outgoing.mentions;
+            around.mentions = self.groups.to_mention(client, &group, mentions).await?;
+            around.name_all = mentions.everyone && !mentions.ghost;
+            around.ephemeral_seconds = group.ephemeral_seconds;
+            self.groups.own_name(&group)
+        } else {
+            let own = if to.to.is_lid() {
+                account.lid.or(account.number)
+            } else {
+                account.number.or(account.lid)
+            };
+            own.map(|jid| jid.to_string()).unwrap_or_default()
+        };
+        let content = around.content(outgoing.content);
+        Ok(Composed {
+            to,
+            content: content.ok_or(WaError::TextTooLong)?,
+            around,
+            sender,
         })
     }
 
-    /// Asks WhatsApp which account a number is; remembers the answer.
-    async fn resolve(&self, client: &Client, recipient: &Recipient) -> Result<Address, WaError> {
-        let number = match recipient {
-            Recipient::Lid(user) => {
-                return Ok(Address {
-                    to: Jid::lid(user.as_str()),
-                    other: None,
-                });
+    /// The stored message with this id: that of the same chat, if several chats hold it.
+    async fn quote(&self, message_id: &str, to: &Address) -> Result<Option<Quote>, WaError> {
+        if message_id.is_empty() {
+            return Ok(None);
+        }
+        let number = self.row().number;
+        let names = [Some(&to.to), to.other.as_ref()];
+        for chat in names.into_iter().flatten().map(ToString::to_string) {
+            let here = self.storage.lookup_message(number, message_id, Some(&chat));
+            if let Some(row) = here.await? {
+                return readable(row).map(Some);
             }
-            Recipient::Number(number) => number,
-        };
-        if let Some(known) = locked(&self.numbers).get(number) {
-            return Ok(known.clone());
         }
-        let wanted = [Jid::pn(number.as_str())];
-        let contacts = client.contacts();
-        let asked = timeout(RESOLVE_TIME, contacts.is_on_whatsapp(&wanted))
-            .await
-            .map_err(|_| WaError::Timeout("the number was not resolved".to_owned()))?
-            .map_err(|error| WaError::Timeout(error.to_string()))?;
-        let found = asked
-            .into_iter()
-            .find(|one| one.is_registered)
-            .ok_or(WaError::NotOnWhatsApp)?;
-        let (to, other) = if found.jid.is_lid() {
-            let number = found.pn_jid.unwrap_or_else(|| Jid::pn(number.as_str()));
-            (number, Some(found.jid))
-        } else {
-            (found.jid, found.lid)
-        };
-        let address = Address {
-            to: to.to_non_ad(),
-            other: other.map(|jid| jid.to_non_ad()),
-        };
-        let mut numbers = locked(&self.numbers);
-        if numbers.len() >= NUMBERS_KNOWN {
-            numbers.clear();
-        }
-        numbers.insert(number.clone(), address.clone());
-        Ok(address)
+        let elsewhere = self
+            .storage
+            .lookup_message(number, message_id, None)
+            .await?;
+        let row = elsewhere.ok_or(WaError::NothingToQuote)?;
+        readable(row).map(Some)
     }
 
-    fn compose(
-        &self,
-        client: &Client,
-        address: &Address,
-        content: Content,
-        raw: Vec<u8>,
-    ) -> MessageRow {
+    fn row_of(&self, client: &Client, composed: Composed, raw: Vec<u8>) -> MessageRow {
         let row = self.instance.borrow();
-        let account = account(client);
         let (time, message_id) = (SystemTime::now(), client.generate_message_id());
+        let to = composed.to;
+        let quote = composed.around.quote.as_ref();
         let message = v1::Message {
             id: message_id.clone(),
             instance: row.id.to_string(),
-            chat: Some(ids::chat(&address.to, address.other.as_ref(), "")),
-            sender: Some(account.party()),
+            chat: Some(ids::chat(&to.to, to.other.as_ref(), "")),
+            sender: Some(account(client).party()),
             from_me: true,
             message_time: Some(timestamp(time)),
             status: MessageStatus::Pending.into(),
             status_reason: String::new(),
             content: Some(v1::MessageContent {
-                content: Some(content),
+                content: Some(composed.content),
             }),
-        };
-        let sender = if address.to.is_lid() {
-            account.lid.or(account.number)
-        } else {
-            account.number.or(account.lid)
+            quoted: quote.map(|quote| quote.shown(&to.to)),
+            mentions: composed.around.shown_mentions(),
         };
         MessageRow {
             instance: row.number,
-            chat: address.to.to_string(),
-            sender: sender.map(|jid| jid.to_string()).unwrap_or_default(),
+            chat: to.to.to_string(),
+            sender: composed.sender,
             message_id,
             from_me: true,
             outbound: true,
@@ -347,6 +354,14 @@ impl Outbox {
             raw: raw.into(),
         }
     }
+}
+
+/// A stored message to be answered.
+fn readable(row: MessageRow) -> Result<Quote, WaError> {
+    Quote::of(row).map_err(|error| {
+        tracing::warn!(%error, "a stored message can't be answered");
+        WaError::NothingToQuote
+    })
 }
 
 /// The message of a request that was seen before.

@@ -14,6 +14,7 @@ use whatsapp_rust::{
         events::{Event, Receipt, ServerAck},
         presence::ReceiptType,
     },
+    wacore_binary::JidExt as _,
 };
 
 use super::Outbox;
@@ -21,8 +22,9 @@ use crate::{
     crash_points::CrashPoint,
     events,
     proto::v1::{self, MessageStatus, event::Payload},
-    storage::{EventsOf, InstanceRow, MessageRow, NewEvent},
+    storage::{EventsOf, InstanceRow, MessageRow, NewEvent, StatusRise},
     wa::{
+        addresses::other_name,
         convert::{NAME_BYTES, ids, label, rows},
         error::WaError,
     },
@@ -55,7 +57,15 @@ impl Outbox {
         };
         for event in events {
             let next = match &**event {
-                Event::ServerAck(ack) => of_ack(ack),
+                Event::ServerAck(ack) => {
+                    if let (Some(_), Some(chat)) = (&ack.error, &ack.from)
+                        && chat.is_group()
+                    {
+                        // It may be that the account is no longer in it.
+                        self.groups.suspect(&chat.to_non_ad().to_string());
+                    }
+                    of_ack(ack)
+                }
                 Event::Receipt(receipt) => self.of_receipt(receipt),
                 _ => break,
             };
@@ -113,6 +123,10 @@ impl Outbox {
             return;
         }
         CrashPoint::StatusTold.pass();
+        let by = match &told.by {
+            Some(by) => Some(self.party(by).await),
+            None => None,
+        };
         let instance = self.row().number;
         loop {
             let raised = self
@@ -120,7 +134,7 @@ impl Outbox {
                     told.message_ids.clone(),
                     told.status,
                     told.reason.clone(),
-                    told.by.clone().map(|by| (by, told.time)),
+                    by.clone().map(|by| (by, told.time)),
                 )
                 .await;
             let Err(error) = raised else { return };
@@ -132,19 +146,32 @@ impl Outbox {
         }
     }
 
+    /// Whose receipt it is, by both names as far as known.
+    async fn party(&self, jid: &Jid) -> v1::Party {
+        let client = self.client.borrow().clone();
+        let other = match client {
+            Some(client) => other_name(&client, jid).await,
+            None => None,
+        };
+        ids::party([Some(jid), other.as_ref()], "")
+    }
+
     pub(super) async fn raise(
         &self,
         message_ids: Vec<String>,
         status: MessageStatus,
         reason: String,
-        by: Option<(Jid, SystemTime)>,
+        by: Option<(v1::Party, SystemTime)>,
     ) -> Result<(), WaError> {
+        let rise = StatusRise {
+            message_ids,
+            status: status.into(),
+            reason,
+            party: by.as_ref().map(|(party, _)| named(party).to_owned()),
+        };
         let events = self.events_of(status, by);
         let instance = self.row().number;
-        let changed = self
-            .storage
-            .raise_status(instance, message_ids, status.into(), reason, events)
-            .await?;
+        let changed = self.storage.raise_status(instance, rise, events).await?;
         self.tell(&changed);
         Ok(())
     }
@@ -152,7 +179,7 @@ impl Outbox {
     fn events_of(
         &self,
         status: MessageStatus,
-        by: Option<(Jid, SystemTime)>,
+        by: Option<(v1::Party, SystemTime)>,
     ) -> EventsOf<MessageRow> {
         let instance = self.row();
         Box::new(move |row| {
@@ -187,7 +214,7 @@ fn status_event(
     instance: &InstanceRow,
     row: &MessageRow,
     status: MessageStatus,
-    by: Option<&(Jid, SystemTime)>,
+    by: Option<&(v1::Party, SystemTime)>,
 ) -> NewEvent {
     let chat = v1::Message::decode(row.body.clone())
         .ok()
@@ -197,10 +224,18 @@ fn status_event(
         chat,
         status: status.into(),
         reason: row.status_reason.clone(),
-        party: by.map(|(jid, _)| ids::party([Some(jid), None], "")),
+        party: by.map(|(party, _)| party.clone()),
     });
     let time = by.map_or_else(SystemTime::now, |(_, time)| *time);
     events::compose(instance, payload, time, &dedupe_key(row))
+}
+
+/// One name of somebody, the same whichever WhatsApp used where both are known.
+fn named(party: &v1::Party) -> &str {
+    match &*party.jid {
+        "" => &party.lid,
+        jid => jid,
+    }
 }
 
 fn dedupe_key(row: &MessageRow) -> String {

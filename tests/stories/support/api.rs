@@ -15,7 +15,7 @@ use wagate::proto::{
     v1::{
         self, api_key_service_client::ApiKeyServiceClient,
         contact_service_client::ContactServiceClient, event_service_client::EventServiceClient,
-        instance_service_client::InstanceServiceClient,
+        group_service_client::GroupServiceClient, instance_service_client::InstanceServiceClient,
         message_service_client::MessageServiceClient,
     },
 };
@@ -76,6 +76,10 @@ impl Api {
         ContactServiceClient::new(self.connection.clone())
     }
 
+    pub fn groups(&self) -> GroupServiceClient<Connection> {
+        GroupServiceClient::new(self.connection.clone())
+    }
+
     pub fn events(&self) -> EventServiceClient<Connection> {
         EventServiceClient::new(self.connection.clone())
     }
@@ -132,6 +136,7 @@ impl Api {
                 text: text.to_owned(),
             })),
             request_id: request_id.to_owned(),
+            ..Default::default()
         };
         let response = self.messages().send_message(request).await?;
         Ok(response.into_inner().message.unwrap())

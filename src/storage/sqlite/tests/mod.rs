@@ -2,6 +2,7 @@
 
 mod contacts;
 mod devices;
+mod groups;
 mod instances;
 mod log;
 mod messages;
