@@ -156,15 +156,27 @@ pub async fn read_events(
     stream: &mut Streaming<Bytes>,
     count: usize,
 ) -> anyhow::Result<(Instant, Instant)> {
+    let (first, last, _) = read_events_after(stream, 0, count).await?;
+    Ok((first, last))
+}
+
+/// The same, without the first so many: says when the next of them and the last came, and how many
+/// came after that next.
+pub async fn read_events_after(
+    stream: &mut Streaming<Bytes>,
+    skipped: usize,
+    count: usize,
+) -> anyhow::Result<(Instant, Instant, usize)> {
     let (mut seen, mut first) = (0, None);
     while seen < count {
         let frame = within("events", stream.message()).await??;
         seen += events_in(frame.context("the stream has ended")?)?;
-        if seen > 0 {
-            first.get_or_insert_with(Instant::now);
+        if seen > skipped {
+            first.get_or_insert_with(|| (Instant::now(), seen));
         }
     }
-    Ok((first.context("no event was wanted")?, Instant::now()))
+    let (first, before) = first.context("no event was wanted")?;
+    Ok((first, Instant::now(), seen - before))
 }
 
 /// Reads so many items of a stream that has one event in each.

@@ -1,8 +1,8 @@
 //! Everything that is kept: the event log, instances, messages, API keys, remembered requests and
 //! the state of WhatsApp devices, behind one trait.
 //!
-//! Owns durability: a write is answered after its commit, never before, and all writes of one call
-//! are one transaction. Owns the order of the log: order of commit is order of position.
+//! Owns durability: a write is answered after its commit, never before, unless its words say "soon",
+//! and all writes of one call are one transaction. Owns the order of the log: order of commit is order of position.
 //! Never decides, retries or converts: event payloads and message contents are bytes to it.
 //! sqlx is named only below this module.
 

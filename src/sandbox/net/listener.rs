@@ -19,7 +19,7 @@ const SCAN_ROUTE: &str = "/admin/mock-phone/scan-qr";
 const PICTURE_ROUTE: &str = "/pictures/{group}/{picture}";
 const SOCKET_PATH: &str = "/ws/chat";
 const MAX_QR_TEXT: usize = 4 << 10;
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 8_192;
 
 #[derive(Clone)]
 struct Listener {

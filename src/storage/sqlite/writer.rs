@@ -314,6 +314,7 @@ impl Task {
         if batch.is_empty() {
             return;
         }
+        let many = batch.len() > 1;
         let outcome = self.transaction(batch).await;
         match outcome {
             Ok(()) => {
@@ -332,6 +333,11 @@ impl Task {
                     job.answer(outcome);
                 }
             }
+        }
+        if many {
+            // Those who were answered may have more to write: let them say so, or the first of them
+            // gets a transaction of its own and all others wait for it.
+            tokio::task::yield_now().await;
         }
     }
 
