@@ -2,6 +2,7 @@
 //! sides alike cannot hide from Baileys and whatsmeow.
 
 mod groups;
+mod with_wagate;
 
 use tempfile::TempDir;
 use wagate::{
