@@ -275,8 +275,11 @@ impl Clients {
         let at_once = child::count(command, "at_once")?;
         let to: Arc<[Jid]> = child::texts(command, "to")?
             .iter()
-            .map(|number| Jid::pn(number.as_str()))
-            .collect();
+            .map(|to| match to.contains('@') {
+                true => Ok(to.parse()?),
+                false => Ok(Jid::pn(to.as_str())),
+            })
+            .collect::<anyhow::Result<_>>()?;
         let clients: Arc<[_]> = self.all.iter().map(|one| one.handle.client()).collect();
         let begun = Instant::now();
         let senders: Vec<_> = (0..at_once)

@@ -9,6 +9,7 @@
 mod bare;
 mod child;
 mod gateway;
+mod groups;
 mod idle;
 mod load;
 mod log;
@@ -37,6 +38,8 @@ enum Figure {
     Inbound,
     /// Messages from a caller to the network.
     Outbound,
+    /// Texts to a large group.
+    Groups,
     /// Open instances that do nothing, and how long they take to come back.
     Idle,
     /// The binary.
@@ -154,6 +157,7 @@ async fn measure(plan: &Plan, chosen: &[Figure]) -> Table {
             Figure::Replay => streams::replay(plan, &mut table).await,
             Figure::Inbound => messages::inbound(plan, &mut table).await,
             Figure::Outbound => messages::outbound(plan, &mut table).await,
+            Figure::Groups => groups::measure(plan, &mut table).await,
             Figure::Idle => idle::measure(plan, &mut table).await,
             Figure::Size => size(&mut table),
         };

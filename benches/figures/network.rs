@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::bail;
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
-use wagate::sandbox::{Number, PhoneOptions, Sandbox, SandboxConfig};
+use wagate::sandbox::{NewGroup, Number, PhoneOptions, Sandbox, SandboxConfig};
 
 use super::{child, load};
 
@@ -65,6 +65,18 @@ async fn answer(network: &Sandbox, command: Value) -> anyhow::Result<Value> {
                 sender.await??;
             }
             Ok(json!({}))
+        }
+        "group" => {
+            let members = child::texts(&command, "members")?;
+            let by: Number = child::text(&command, "by")?.parse()?;
+            let members: Result<Vec<Number>, _> = members.iter().map(|one| one.parse()).collect();
+            let new = NewGroup {
+                subject: "Figures".to_owned(),
+                members: members?.into_iter().filter(|one| *one != by).collect(),
+                number_addressed: false,
+            };
+            let (group, _) = network.create_group(by, new).await?;
+            Ok(json!({ "group": format!("{group}@g.us") }))
         }
         "pace" => {
             let (from, to) = parties(&command)?;

@@ -1,5 +1,7 @@
 //! A group that wagate and somebody else's client run together: what either does, both and the network see alike.
 
+use std::time::Duration;
+
 use serde_json::json;
 use wagate::proto::v1::{
     self, GroupParticipantChange as Change, GroupRole, ParticipantAction, ParticipantOutcome,
@@ -12,6 +14,9 @@ use crate::support::{
     groups::{id, members, outcomes},
     within,
 };
+
+/// How often it is looked whether wagate has caught up.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The instance as an admin of the group, and the client beside it.
 struct Pair {
@@ -36,15 +41,23 @@ impl Pair {
             })
             .collect();
         wanted.sort();
-        let known = self.api.group("one", &self.group).await.unwrap();
-        assert_eq!(members(&known), wanted);
-        assert_eq!(known.subject, network.subject.text);
         let description = network.description.map(|known| known.text);
-        assert_eq!(known.description, description.unwrap_or_default());
-        assert_eq!(
-            (known.announce, known.locked),
-            (network.announce, network.locked)
-        );
+        let description = description.unwrap_or_default();
+        // Changes close upon one another are looked at once more when it is quiet.
+        let known = within("wagate's view of the group", async {
+            loop {
+                let known = self.api.group("one", &self.group).await.unwrap();
+                if members(&known) == wanted
+                    && known.subject == network.subject.text
+                    && known.description == description
+                    && (known.announce, known.locked) == (network.announce, network.locked)
+                {
+                    return known;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        })
+        .await;
         let shown = json!({"group": self.group});
         let shown = self.other.client.act("show", shown).await.unwrap();
         assert_eq!(shown["subject"], known.subject);
