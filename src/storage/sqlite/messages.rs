@@ -1,11 +1,11 @@
 //! Messages.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, hash_map::Entry};
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
-use super::{error, requests, rows, time, unit::Unit, writer::Work};
+use super::{error, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work};
 use crate::{
     domain::ids::InstanceNumber,
     storage::{AcceptOutcome, EventsOf, MessageRow, NewEvent, RequestMark, Result, StatusRise},
@@ -28,6 +28,9 @@ const IDS: usize = 500;
 
 /// A message's key: instance, id, chat, sender.
 pub(super) type Key = (InstanceNumber, String, String, String);
+
+/// An instance and the id of a message whose status it raised.
+pub(super) type RaisedKey = (InstanceNumber, String);
 
 fn key_of(message: &MessageRow) -> Key {
     (
@@ -87,7 +90,7 @@ pub(super) async fn store_new(
         }
     }
     let stored = rows::with_values(
-        &mut unit.connection,
+        &mut unit.transaction,
         INSERT,
         &wanted,
         "ON CONFLICT DO NOTHING RETURNING instance, message_id, chat, sender",
@@ -154,10 +157,16 @@ impl Work for AcceptMessage {
             && !unit.new_requests.remove(&requests::key_of(request))
         {
             unit.flush().await?;
-            let known = requests::find(&mut unit.connection, request).await?;
+            let known = requests::find(unit.connection().await?, request).await?;
             let first = match known {
                 Some(known) => {
-                    outcome_of(&mut unit.connection, self.message.instance, request, &known).await?
+                    outcome_of(
+                        unit.connection().await?,
+                        self.message.instance,
+                        request,
+                        &known,
+                    )
+                    .await?
                 }
                 None => None,
             };
@@ -203,58 +212,108 @@ pub(super) async fn lookup_request(
     }
 }
 
-/// What `raise_status` is given.
+/// Raises the status of some messages of an instance.
 pub(super) struct Raise {
     pub(super) instance: InstanceNumber,
     pub(super) rise: StatusRise,
     pub(super) events: EventsOf<MessageRow>,
 }
 
-pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<MessageRow>> {
-    let rise = &raise.rise;
-    if unit.holds_outbound(raise.instance, &rise.message_ids) {
-        unit.flush().await?;
-    }
-    let (mut raised, mut heard) = (Vec::new(), Vec::new());
-    for ids in rise.message_ids.chunks(IDS) {
-        let mut statement =
-            QueryBuilder::<Sqlite>::new("UPDATE message SET previous_status = status, status = ");
-        statement.push_bind(rise.status);
-        statement
-            .push(", status_reason = ")
-            .push_bind(&*rise.reason);
-        statement
-            .push(" WHERE instance = ")
-            .push_bind(raise.instance.0);
-        statement.push(" AND message_id IN ");
-        rows::push_list(&mut statement, ids.iter().cloned());
-        statement
-            .push(" AND from_me = 1 AND status < ")
-            .push_bind(rise.status);
-        statement.push(with_columns!(" RETURNING", ""));
-        for row in statement.build().fetch_all(&mut unit.connection).await? {
-            raised.push(message_of(&row)?);
-        }
-        if let Some(party) = &rise.party {
-            heard.extend(hear(&mut unit.connection, raise, party, ids).await?);
+/// The statement that raises statuses, before and after the values.
+const RAISE: [&str; 2] = [
+    "UPDATE message SET previous_status = status, status = rise.column3, \
+     status_reason = rise.column4 FROM (",
+    with_columns!(
+        ") AS rise WHERE instance = rise.column1 AND message_id = rise.column2 \
+         AND from_me = 1 AND status < rise.column3 RETURNING",
+        ""
+    ),
+];
+
+/// Raises the statuses of all jobs and notes what rose. Of several rises of one message only the
+/// first is done here, so that its job sees it before the next.
+pub(super) async fn raise_all(unit: &mut Unit, raises: impl Iterator<Item = &Raise>) -> Result<()> {
+    let mut wanted = Vec::new();
+    for raise in raises {
+        for id in &raise.rise.message_ids {
+            if let Entry::Vacant(place) = unit.raised.entry((raise.instance, id.clone())) {
+                place.insert(Vec::new());
+                wanted.push((raise, id));
+            }
         }
     }
-    let known: HashSet<Key> = raised.iter().map(key_of).collect();
-    let by_time =
-        |a: &MessageRow, b: &MessageRow| (a.time, &a.message_id).cmp(&(b.time, &b.message_id));
-    raised.sort_by(by_time);
-    heard.retain(|message| !known.contains(&key_of(message)));
-    heard.sort_by(by_time);
-    for message in raised.iter().chain(&heard) {
-        unit.append((raise.events)(message))?;
+    for message in raise_these(unit, &wanted).await? {
+        let key = (message.instance, message.message_id.clone());
+        unit.raised.entry(key).or_default().push(message);
     }
-    Ok(raised)
+    Ok(())
+}
+
+async fn raise_these(unit: &mut Unit, wanted: &[(&Raise, &String)]) -> Result<Vec<MessageRow>> {
+    let [before, after] = RAISE;
+    let raised = rows::with_values(
+        &mut unit.transaction,
+        before,
+        wanted,
+        after,
+        |mut row, (raise, id)| {
+            row.push_bind(raise.instance.0)
+                .push_bind(&***id)
+                .push_bind(raise.rise.status)
+                .push_bind(&*raise.rise.reason);
+        },
+    )
+    .await?;
+    raised.iter().map(message_of).collect()
+}
+
+#[async_trait]
+impl Work for Raise {
+    type Output = Vec<MessageRow>;
+
+    fn rise(&self) -> Option<&Raise> {
+        Some(self)
+    }
+
+    async fn run(&self, unit: &mut Unit) -> Result<Vec<MessageRow>> {
+        let ids = &self.rise.message_ids;
+        // Those that another job has written since `raise_all`.
+        let held = unit.holds_outbound(self.instance, ids);
+        if held {
+            unit.flush().await?;
+        }
+        let (mut raised, mut left) = (Vec::new(), Vec::new());
+        for id in ids {
+            let rows = unit.raised.remove(&(self.instance, id.clone()));
+            if held || rows.is_none() {
+                left.push((self, id));
+            }
+            raised.extend(rows.into_iter().flatten());
+        }
+        raised.extend(raise_these(unit, &left).await?);
+        let mut heard = Vec::new();
+        if let Some(party) = &self.rise.party {
+            for ids in ids.chunks(IDS) {
+                heard.extend(hear(&mut unit.transaction, self, party, ids).await?);
+            }
+        }
+        let known: HashSet<Key> = raised.iter().map(key_of).collect();
+        let by_time =
+            |a: &MessageRow, b: &MessageRow| (a.time, &a.message_id).cmp(&(b.time, &b.message_id));
+        raised.sort_by(by_time);
+        heard.retain(|message| !known.contains(&key_of(message)));
+        heard.sort_by(by_time);
+        for message in raised.iter().chain(&heard) {
+            unit.append((self.events)(message))?;
+        }
+        Ok(raised)
+    }
 }
 
 /// Notes how far a participant has come with messages to groups. Returns those with which they have
 /// come further, as messages whose own status has not risen.
 async fn hear(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     raise: &Raise,
     party: &str,
     ids: &[String],
@@ -268,7 +327,11 @@ async fn hear(
         .push(" AND message_id IN ");
     rows::push_list(&mut statement, ids.iter().cloned());
     let mut messages = Vec::new();
-    for row in statement.build().fetch_all(&mut *connection).await? {
+    for row in statement
+        .build()
+        .fetch_all(transaction.connection().await?)
+        .await?
+    {
         let message = message_of(&row)?;
         messages.push(MessageRow {
             previous_status: message.status,
@@ -276,7 +339,7 @@ async fn hear(
         });
     }
     let further = rows::with_values(
-        connection,
+        transaction,
         "INSERT INTO message_receipt (instance, message_id, chat, party, status)",
         &messages,
         "ON CONFLICT (instance, message_id, chat, party) DO UPDATE SET status = excluded.status \

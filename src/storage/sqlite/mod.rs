@@ -18,6 +18,7 @@ mod recent;
 mod requests;
 mod rows;
 mod time;
+mod transaction;
 mod unit;
 mod writer;
 
@@ -354,11 +355,7 @@ impl Storage for SqliteStorage {
             rise,
             events,
         };
-        self.writer
-            .steps(work, |work, unit| {
-                Box::pin(messages::raise_status(work, unit))
-            })
-            .await
+        self.writer.write(work).await
     }
 
     async fn lookup_message(
