@@ -30,6 +30,10 @@ pub enum EventType {
     MessageSent,
     /// `message.status`
     MessageStatus,
+    /// `message.updated`
+    MessageUpdated,
+    /// `message.deleted`
+    MessageDeleted,
     /// `group.created`
     GroupCreated,
     /// `group.updated`
@@ -46,7 +50,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 15] = [
+    pub const EVERY: [Self; 17] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -56,6 +60,8 @@ impl EventType {
         Self::MessageReceived,
         Self::MessageSent,
         Self::MessageStatus,
+        Self::MessageUpdated,
+        Self::MessageDeleted,
         Self::GroupCreated,
         Self::GroupUpdated,
         Self::GroupParticipantsUpdated,
@@ -76,6 +82,8 @@ impl EventType {
             Self::MessageReceived => "message.received",
             Self::MessageSent => "message.sent",
             Self::MessageStatus => "message.status",
+            Self::MessageUpdated => "message.updated",
+            Self::MessageDeleted => "message.deleted",
             Self::GroupCreated => "group.created",
             Self::GroupUpdated => "group.updated",
             Self::GroupParticipantsUpdated => "group.participants_updated",
@@ -116,7 +124,7 @@ mod tests {
             EventType::matching("message.sent"),
             [EventType::MessageSent]
         );
-        assert_eq!(EventType::matching("message.*").len(), 3);
+        assert_eq!(EventType::matching("message.*").len(), 5);
         assert_eq!(EventType::matching("*").len(), EventType::EVERY.len());
         assert!(EventType::matching("message").is_empty());
         assert!(EventType::matching("mess*").is_empty());

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use prost::Message as _;
 use whatsapp_rust::{
     Jid,
-    proto_helpers::{MessageExt as _, build_quote_context_with_info},
+    proto_helpers::build_quote_context_with_info,
     waproto::whatsapp as wa,
 };
 
@@ -21,11 +21,43 @@ const MENTIONS_SHOWN: usize = 2_048;
 
 /// The context of a message, if it has one.
 pub fn of(message: &wa::Message) -> Option<&wa::ContextInfo> {
-    let message = message.get_base_message();
-    let text = message.extended_text_message.as_option();
-    let invite = message.group_invite_message.as_option();
-    text.and_then(|text| text.context_info.as_option())
-        .or_else(|| invite.and_then(|invite| invite.context_info.as_option()))
+    let message = inbound::peel(message).message;
+    macro_rules! first_of {
+        ($($field:ident),+ $(,)?) => {
+            None$(.or_else(|| message.$field.as_option()?.context_info.as_option()))+
+        };
+    }
+    first_of!(
+        extended_text_message,
+        image_message,
+        video_message,
+        ptv_message,
+        audio_message,
+        document_message,
+        sticker_message,
+        album_message,
+        location_message,
+        live_location_message,
+        contact_message,
+        contacts_array_message,
+        poll_creation_message,
+        poll_creation_message_v2,
+        poll_creation_message_v3,
+        poll_creation_message_v5,
+        poll_creation_message_v6,
+        event_message,
+        list_message,
+        list_response_message,
+        buttons_message,
+        buttons_response_message,
+        template_message,
+        template_button_reply_message,
+        interactive_message,
+        interactive_response_message,
+        product_message,
+        order_message,
+        group_invite_message,
+    )
 }
 
 /// The id of the message that this one answers.
@@ -74,7 +106,7 @@ pub fn quoted(
         content: context
             .quoted_message
             .as_option()
-            .and_then(inbound::content)
+            .and_then(|quoted| inbound::content(quoted, names))
             .map(|content| v1::MessageContent {
                 content: Some(content),
             }),
@@ -240,6 +272,7 @@ impl Around {
         Some(match content {
             Content::Text(text) if !self.mentions.is_empty() => Content::Text(v1::TextContent {
                 text: self.text(&text.text)?,
+                ..text
             }),
             other => other,
         })
@@ -282,6 +315,7 @@ mod tests {
             content: Some(v1::MessageContent {
                 content: Some(Content::Text(v1::TextContent {
                     text: "as it was".to_owned(),
+                    link_preview: None,
                 })),
             }),
             ..Default::default()

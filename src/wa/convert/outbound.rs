@@ -32,7 +32,7 @@ pub fn convert(content: &Content, around: &Around, to: &Jid) -> Option<wa::Messa
                 ..Default::default()
             }
         }
-        Content::Unsupported(_) => return None,
+        _ => return None,
     };
     if let Some(context) = around.context(to) {
         message.set_context_info(context);
@@ -59,6 +59,7 @@ mod tests {
     fn a_text_stays_plain_unless_something_stands_around_it() {
         let text = Content::Text(v1::TextContent {
             text: "hello".to_owned(),
+            ..Default::default()
         });
         let to = Jid::group("1203630001");
         let plain = convert(&text, &Around::default(), &to).unwrap();
@@ -88,7 +89,7 @@ mod tests {
         let content = Content::GroupInvite(invite);
         let to = Jid::pn("15550000001");
         let message = convert(&content, &Around::default(), &to).unwrap();
-        assert_eq!(super::super::inbound::content(&message), Some(content));
+        assert_eq!(super::super::inbound::content(&message, &Default::default()), Some(content));
         let unsupported = Content::Unsupported(v1::UnsupportedContent::default());
         assert!(convert(&unsupported, &Around::default(), &to).is_none());
     }

@@ -310,6 +310,8 @@ impl Outbox {
             }),
             quoted: quote.map(|quote| quote.shown(&to.to)),
             mentions: composed.around.shown_mentions(),
+            ephemeral_seconds: composed.around.ephemeral_seconds,
+            ..Default::default()
         };
         MessageRow {
             instance: row.number,

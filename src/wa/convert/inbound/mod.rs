@@ -1,14 +1,24 @@
 //! A message that WhatsApp delivered, in our words.
 
+mod actions;
+mod business;
+mod contacts;
+mod media;
+mod meetings;
+mod peel;
+mod places;
+mod polls;
+mod text;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use prost::Message as _;
-use whatsapp_rust::{
-    proto_helpers::MessageExt as _,
-    waproto::{codec, whatsapp as wa},
-};
+use whatsapp_rust::waproto::{codec, whatsapp as wa};
 
 use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
+
+pub use peel::{peel, secret};
 
 use super::{
     NAME_BYTES, context, cut,
@@ -18,7 +28,7 @@ use super::{
 use crate::{
     domain::{
         ids::{InstanceId, InstanceNumber},
-        limits::{CAPTION_CHARS, SUBJECT_CHARS, TEXT_CHARS},
+        limits::{CAPTION_CHARS, SUBJECT_CHARS, TEXT_CHARS, THUMBNAIL_BYTES},
     },
     events::timestamp,
     proto::v1::{self, event::Payload, message_content::Content},
@@ -71,7 +81,7 @@ pub fn convert(
     if info.category == MessageCategory::Peer {
         return None;
     }
-    let content = content(message)?;
+    let content = content(message, &known.names)?;
     let source = &info.source;
     let from_me = source.is_from_me || account.is(&source.sender);
 
@@ -99,6 +109,7 @@ pub fn convert(
     };
     let time: SystemTime = info.timestamp.into();
 
+    let around = context::of(message);
     let message_id = info.id.to_string();
     let dedupe_key = format!("{chat_jid}/{sender_jid}/{message_id}");
     let ours = v1::Message {
@@ -115,6 +126,16 @@ pub fn convert(
         }),
         quoted: context::quoted(message, &known.names, known.quoted),
         mentions: context::mentions(message, &known.names),
+        view_once: peel(message).view_once,
+        forwarded: around.is_some_and(|around| around.is_forwarded == Some(true)),
+        forwarding_score: around
+            .and_then(|around| around.forwarding_score)
+            .unwrap_or_default(),
+        ephemeral_seconds: around
+            .and_then(|around| around.expiration)
+            .unwrap_or_default(),
+        edit_time: None,
+        album_message_id: peel::album(message).unwrap_or_default().to_owned(),
     };
     let row = MessageRow {
         instance,
@@ -148,62 +169,113 @@ pub fn convert(
 }
 
 /// What it says; `None` for protocol noise that is no message to anybody.
-pub fn content(message: &wa::Message) -> Option<Content> {
-    let message = message.get_base_message();
-    if let Some((kind, text)) = text(message) {
-        // No client lets its user write more.
-        if text.chars().nth(TEXT_CHARS).is_some() {
-            return Some(unsupported(
-                kind.to_owned(),
-                "the text is longer than WhatsApp allows",
-            ));
-        }
-        return Some(Content::Text(v1::TextContent {
-            text: text.to_owned(),
-        }));
+pub fn content(message: &wa::Message, names: &Names) -> Option<Content> {
+    let peeled = peel(message);
+    if let Some(pin) = peeled.message.pin_in_chat_message.as_option() {
+        return Some(actions::pin(pin, peeled.beside));
     }
-    if let Some(invite) = message.group_invite_message.as_option() {
-        return Some(Content::GroupInvite(group_invite(invite)));
+    if let Some(protocol) = peeled.message.protocol_message.as_option() {
+        return actions::protocol(protocol, names);
     }
-    let reason = "this version can't represent this kind of message";
-    if let Some(protocol) = message.protocol_message.as_option() {
-        use wa::message::protocol_message::Type;
-        // Edits and deletions are news to a reader; the rest keeps devices in step.
-        let kind = match protocol.r#type {
-            Some(Type::REVOKE) => "protocolMessage.REVOKE",
-            Some(Type::MESSAGE_EDIT) => "protocolMessage.MESSAGE_EDIT",
-            _ => return None,
-        };
-        return Some(unsupported(kind.to_owned(), reason));
-    }
-    Some(unsupported(kind_name(message), reason))
+    said(peeled.message, names)
 }
 
-/// The text and WhatsApp's name of the field that it is in.
-fn text(message: &wa::Message) -> Option<(&'static str, &str)> {
-    if let Some(text) = &message.conversation {
-        return Some(("conversation", text));
+/// What a message says that is out of its envelopes and does nothing to another one.
+fn said(message: &wa::Message, names: &Names) -> Option<Content> {
+    if let Some(content) = text::text(message) {
+        return Some(content);
     }
-    let extended = message.extended_text_message.as_option()?;
-    Some((
-        "extendedTextMessage",
-        extended.text.as_deref().unwrap_or_default(),
-    ))
+    macro_rules! first_of {
+        ($($field:ident => $convert:expr),+ $(,)?) => {
+            $(if let Some(one) = message.$field.as_option() {
+                return Some($convert(one));
+            })+
+        };
+    }
+    first_of! {
+        image_message => media::image,
+        video_message => |one| media::video(one, false),
+        ptv_message => |one| media::video(one, true),
+        audio_message => media::audio,
+        document_message => media::document,
+        sticker_message => media::sticker,
+        album_message => media::album,
+        location_message => places::location,
+        live_location_message => places::live_location,
+        contact_message => contacts::contact,
+        contacts_array_message => contacts::contacts,
+        reaction_message => |one| actions::reaction(one, names),
+        poll_update_message => polls::vote,
+        event_message => meetings::invitation,
+        enc_event_response_message => meetings::response,
+        list_message => business::list,
+        list_response_message => business::list_reply,
+        buttons_message => business::buttons,
+        buttons_response_message => business::button_reply,
+        template_button_reply_message => business::template_reply,
+        interactive_message => |one| Content::Interactive(business::interactive(one)),
+        interactive_response_message => business::interactive_reply,
+        product_message => |one| business::product(one, names),
+        order_message => |one| business::order(one, names),
+        group_invite_message => |one| Content::GroupInvite(group_invite(one)),
+    }
+    if let Some(poll) = polls::creation(message) {
+        return Some(polls::poll(poll));
+    }
+    if let Some(template) = message.template_message.as_option()
+        && let Some(content) = business::template(template)
+    {
+        return Some(Content::Interactive(content));
+    }
+    let kind = kind_name(message);
+    // Alone it only lets a device read what comes later.
+    let key = "fastRatchetKeySenderKeyDistributionMessage";
+    (kind != key).then(|| unsupported(kind, "this version can't represent this kind of message"))
+}
+
+/// A text that WhatsApp does not limit much.
+fn long(text: Option<&String>) -> String {
+    short(text, TEXT_CHARS)
+}
+
+/// A text, cut where no honest client writes that much.
+fn short(text: Option<&String>, chars: usize) -> String {
+    text.map(|text| cut(text, chars)).unwrap_or_default()
+}
+
+/// A picture that is small enough to be passed on.
+fn thumbnail(picture: Option<&Vec<u8>>) -> Bytes {
+    picture
+        .filter(|picture| picture.len() <= THUMBNAIL_BYTES)
+        .map(|picture| Bytes::copy_from_slice(picture))
+        .unwrap_or_default()
+}
+
+/// The id of the message that a key names; empty if it has none.
+fn key_id(key: Option<&wa::MessageKey>) -> String {
+    let id = key.and_then(|key| key.id.as_deref()).unwrap_or_default();
+    if id.len() <= NAME_BYTES {
+        id.to_owned()
+    } else {
+        String::new()
+    }
+}
+
+/// A time in seconds, if it is one.
+fn seconds(time: i64) -> Option<pbjson_types::Timestamp> {
+    let time = u64::try_from(time).ok().filter(|time| *time > 0)?;
+    UNIX_EPOCH
+        .checked_add(Duration::from_secs(time))
+        .map(timestamp)
 }
 
 fn group_invite(invite: &wa::message::GroupInviteMessage) -> v1::GroupInviteContent {
     let text = |text: &Option<String>, chars| cut(text.as_deref().unwrap_or_default(), chars);
-    let expires = invite
-        .invite_expiration
-        .and_then(|at| u64::try_from(at).ok());
     v1::GroupInviteContent {
         group_id: label(invite.group_jid.as_deref().unwrap_or_default()).into_owned(),
         subject: text(&invite.group_name, SUBJECT_CHARS),
         code: label(invite.invite_code.as_deref().unwrap_or_default()).into_owned(),
-        expire_time: expires
-            .filter(|at| *at > 0)
-            .and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at)))
-            .map(timestamp),
+        expire_time: invite.invite_expiration.and_then(seconds),
         caption: text(&invite.caption, CAPTION_CHARS),
     }
 }
