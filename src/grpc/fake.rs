@@ -20,8 +20,9 @@ use crate::{
         session::SessionState,
     },
     storage::{
-        AcceptOutcome, ApiKeyRow, BodyRewrite, ClaimOutcome, EventPage, EventQuery, EventsOf,
-        GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome,
+        AcceptOutcome, ApiKeyRow, BodyRewrite, ClaimOutcome, EffectsOf, EventPage, EventQuery,
+        EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace,
+        MessageQuery, MessageRecord, MessageRow, NameOutcome,
         Network, NewEvent, NewInstance, RequestMark, Result, RetentionPolicy, RevokeOutcome,
         Storage, StorageError, StoredEvent, device,
     },
@@ -294,7 +295,7 @@ impl Storage for Fake {
         Ok(rows.filter(wanted).take(limit).collect())
     }
 
-    async fn record_messages(&self, _: Vec<(MessageRow, Vec<NewEvent>)>) -> Result<Vec<bool>> {
+    async fn record_messages(&self, _: Vec<MessageRecord>) -> Result<Vec<bool>> {
         not_faked()
     }
 
@@ -313,7 +314,7 @@ impl Storage for Fake {
         _: Vec<String>,
         _: i32,
         _: String,
-        _: EventsOf<MessageRow>,
+        _: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
         not_faked()
     }
@@ -328,6 +329,20 @@ impl Storage for Fake {
     }
 
     async fn list_messages(&self, _: InstanceNumber, _: &str, _: usize) -> Result<Vec<MessageRow>> {
+        not_faked()
+    }
+
+    async fn query_messages(&self, _: MessageQuery) -> Result<Vec<(MessagePlace, MessageRow)>> {
+        not_faked()
+    }
+
+    async fn list_targeting(
+        &self,
+        _: InstanceNumber,
+        _: &str,
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<(i64, MessageRow)>> {
         not_faked()
     }
 

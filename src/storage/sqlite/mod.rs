@@ -13,6 +13,7 @@ mod instances;
 mod log;
 mod merging;
 mod messages;
+mod reading;
 mod requests;
 mod rows;
 mod time;
@@ -39,8 +40,9 @@ use self::{
     writer::{Signals, Writer},
 };
 use super::{
-    AcceptOutcome, ApiKeyRow, ClaimOutcome, EventPage, EventQuery, EventsOf, GroupChange, GroupRow,
-    InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance,
+    AcceptOutcome, ApiKeyRow, ClaimOutcome, EffectsOf, EventPage, EventQuery, EventsOf, GroupChange,
+    GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace, MessageQuery, MessageRecord,
+    MessageRow, NameOutcome, NewEvent, NewInstance,
     RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StoredEvent,
     device::DeviceStorage,
 };
@@ -271,10 +273,7 @@ impl Storage for SqliteStorage {
         instances::list(&self.readers, after, only, limit).await
     }
 
-    async fn record_messages(
-        &self,
-        messages: Vec<(MessageRow, Vec<NewEvent>)>,
-    ) -> Result<Vec<bool>> {
+    async fn record_messages(&self, messages: Vec<MessageRecord>) -> Result<Vec<bool>> {
         self.writer.write(messages::RecordMessages(messages)).await
     }
 
@@ -299,14 +298,14 @@ impl Storage for SqliteStorage {
         message_ids: Vec<String>,
         status: i32,
         reason: String,
-        events: EventsOf<MessageRow>,
+        effects: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
         let work = messages::Raise {
             instance,
             message_ids,
             status,
             reason,
-            events,
+            effects,
         };
         self.writer
             .steps(work, |work, unit| {
@@ -331,6 +330,20 @@ impl Storage for SqliteStorage {
         limit: usize,
     ) -> Result<Vec<MessageRow>> {
         messages::list(&self.readers, instance, message_id, limit).await
+    }
+
+    async fn query_messages(&self, query: MessageQuery) -> Result<Vec<(MessagePlace, MessageRow)>> {
+        reading::list(&self.readers, query).await
+    }
+
+    async fn list_targeting(
+        &self,
+        instance: InstanceNumber,
+        target: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, MessageRow)>> {
+        reading::targeting(&self.readers, instance, target, after, limit).await
     }
 
     async fn list_outbound(

@@ -68,8 +68,9 @@ pub fn quoted_id(message: &wa::Message) -> Option<&str> {
 
 /// Everybody whom the context names: who may have another name that is worth looking up.
 pub fn people(message: &wa::Message) -> Vec<Jid> {
+    let reacted = inbound::reacted_to(message);
     let Some(context) = of(message) else {
-        return Vec::new();
+        return reacted.into_iter().collect();
     };
     let quoted = context.participant.as_deref();
     let mentioned = context.mentioned_jid.iter().map(String::as_str);
@@ -191,6 +192,8 @@ pub struct Around {
     pub name_all: bool,
     /// How long it lives, in seconds; 0 is for ever.
     pub ephemeral_seconds: u32,
+    /// It is marked as forwarded.
+    pub forwarded: bool,
 }
 
 impl Around {
@@ -204,13 +207,21 @@ impl Around {
                 to,
                 &quote.message,
             ),
-            None if self.mentions.is_empty() && self.ephemeral_seconds == 0 => return None,
+            None if self.is_plain() => return None,
             None => wa::ContextInfo::default(),
         };
         let mentioned = self.mentions.iter().map(|one| one.jid.to_string());
         context.mentioned_jid = mentioned.collect();
+        if self.forwarded {
+            context.is_forwarded = Some(true);
+            context.forwarding_score = Some(1);
+        }
         context.expiration = Some(self.ephemeral_seconds).filter(|seconds| *seconds > 0);
         Some(context)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.mentions.is_empty() && self.ephemeral_seconds == 0 && !self.forwarded
     }
 
     /// The text with the mentioned called as the group calls them; `None` if it grew too long.
@@ -337,6 +348,9 @@ mod tests {
             status_reason: String::new(),
             body: known.encode_to_vec().into(),
             raw: outbound::encode(&original).into(),
+            target: String::new(),
+            listed: true,
+            words: String::new(),
         }
     }
 

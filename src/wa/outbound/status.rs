@@ -22,9 +22,10 @@ use crate::{
     crash_points::CrashPoint,
     events,
     proto::v1::{self, MessageStatus, event::Payload},
-    storage::{EventsOf, InstanceRow, MessageRow, NewEvent},
+    storage::{Effects, EffectsOf, InstanceRow, MessageChange, MessageRow, NewEvent},
     wa::{
-        convert::{NAME_BYTES, ids, label, rows},
+        amending::Carrier,
+        convert::{NAME_BYTES, ids, inbound, label, outbound, rows},
         error::WaError,
     },
 };
@@ -148,48 +149,72 @@ impl Outbox {
         reason: String,
         by: Option<(Jid, SystemTime)>,
     ) -> Result<(), WaError> {
-        let events = self.events_of(status, by);
+        let effects = self.effects_of(status, by);
         let instance = self.row().number;
         let changed = self
             .storage
-            .raise_status(instance, message_ids, status.into(), reason, events)
+            .raise_status(instance, message_ids, status.into(), reason, effects)
             .await?;
         self.tell(&changed);
         Ok(())
     }
 
-    fn events_of(
+    fn effects_of(
         &self,
         status: MessageStatus,
         by: Option<(Jid, SystemTime)>,
-    ) -> EventsOf<MessageRow> {
+    ) -> EffectsOf {
         let instance = self.row();
         Box::new(move |row| {
-            let mut told = Vec::new();
+            let mut effects = Effects::default();
             // A receipt may come before the ack: whatever shows first that WhatsApp has it.
             let sent = MessageStatus::Sent as i32;
             if row.outbound
                 && (row.previous_status < sent && row.status >= sent)
                 && let Ok(message) = rows::message(row)
             {
-                let payload = Payload::MessageSent(v1::MessageSent {
-                    message: Some(message),
-                });
-                told.push(events::compose(
-                    &instance,
-                    payload,
-                    row.time,
-                    &dedupe_key(row),
-                ));
+                match changing(&instance, row, &message) {
+                    Some(change) => effects.changes.push(change),
+                    None => {
+                        let payload = Payload::MessageSent(v1::MessageSent {
+                            message: Some(message),
+                        });
+                        let key = dedupe_key(row);
+                        effects
+                            .events
+                            .push(events::compose(&instance, payload, row.time, &key));
+                    }
+                }
             }
-            told.push(status_event(&instance, row, status, by.as_ref()));
-            told
+            let told = status_event(&instance, row, status, by.as_ref());
+            effects.events.push(told);
+            effects
         })
     }
 
     pub(super) fn status_event(&self, row: &MessageRow, status: MessageStatus) -> NewEvent {
         status_event(&self.instance.borrow(), row, status, None)
     }
+}
+
+/// What an edit or a deletion of ours changes here, now that WhatsApp has it.
+fn changing(
+    instance: &InstanceRow,
+    row: &MessageRow,
+    message: &v1::Message,
+) -> Option<MessageChange> {
+    let carrier = Carrier {
+        instance: instance.clone(),
+        message: message.clone(),
+        chats: vec![row.chat.clone()],
+        time: row.time,
+        // WhatsApp has taken it: it may.
+        by_admin: true,
+        raw: outbound::decode(&row.raw)
+            .ok()
+            .and_then(|message| inbound::edited(&message).cloned()),
+    };
+    carrier.change()
 }
 
 fn status_event(

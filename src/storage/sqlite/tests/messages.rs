@@ -9,7 +9,7 @@ const ONE: InstanceNumber = InstanceNumber(1);
 async fn a_message_redelivered_is_logged_once() {
     let place = Place::new();
     let storage = place.open().await;
-    let arrival = |id: &str| (message(ONE, "chat", id), vec![received(1, id)]);
+    let arrival = |id: &str| MessageRecord::new(message(ONE, "chat", id), vec![received(1, id)]);
     let new = storage
         .record_messages(vec![arrival("A"), arrival("B"), arrival("A")])
         .await
@@ -20,7 +20,7 @@ async fn a_message_redelivered_is_logged_once() {
         .await
         .unwrap();
     assert_eq!(new, [false, true]);
-    let elsewhere = (message(ONE, "other chat", "A"), Vec::new());
+    let elsewhere = MessageRecord::new(message(ONE, "other chat", "A"), Vec::new());
     let new = storage.record_messages(vec![elsewhere]).await.unwrap();
     assert_eq!(new, [true]);
     assert_eq!(bodies(&all(&storage).await), ["A", "B", "C"]);
@@ -34,7 +34,8 @@ async fn of_equal_arrivals_at_once_one_is_new() {
         .map(|_| {
             let storage = storage.clone();
             tokio::spawn(async move {
-                let arrival = (message(ONE, "chat", "A"), vec![received(1, "A")]);
+                let arrival =
+                    MessageRecord::new(message(ONE, "chat", "A"), vec![received(1, "A")]);
                 storage.record_messages(vec![arrival]).await.unwrap()[0]
             })
         })
@@ -133,13 +134,15 @@ async fn a_status_only_rises() {
         ..message(ONE, "chat", "A")
     };
     storage
-        .record_messages(vec![(theirs, Vec::new())])
+        .record_messages(vec![MessageRecord::new(theirs, Vec::new())])
         .await
         .unwrap();
     let raise = async |status| {
         let ids = vec!["A".to_owned(), "unknown".to_owned()];
-        let events: EventsOf<MessageRow> =
-            Box::new(|row| vec![event(1, EventType::MessageStatus, &row.chat)]);
+        let events: EffectsOf = Box::new(|row| Effects {
+            events: vec![event(1, EventType::MessageStatus, &row.chat)],
+            changes: Vec::new(),
+        });
         storage
             .raise_status(ONE, ids, status, "why".to_owned(), events)
             .await

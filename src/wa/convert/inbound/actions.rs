@@ -26,6 +26,12 @@ pub fn reaction(reaction: &wa::message::ReactionMessage, names: &Names) -> Conte
     })
 }
 
+/// Whose message a reaction is to, where it says so.
+pub fn reacted_to(message: &wa::Message) -> Option<Jid> {
+    let reaction = peel(message).message.reaction_message.as_option()?;
+    writer(reaction.key.as_option()?)
+}
+
 /// Who a key says has written the message that it names, where it says so.
 pub fn writer(key: &wa::MessageKey) -> Option<Jid> {
     let jid: Jid = key.participant.as_deref()?.parse().ok()?;
@@ -60,6 +66,12 @@ pub fn protocol(message: &wa::message::ProtocolMessage, names: &Names) -> Option
         }
         _ => None,
     }
+}
+
+/// The new message of an edit.
+pub fn edited(message: &wa::Message) -> Option<&wa::Message> {
+    let protocol = peel(message).message.protocol_message.as_option()?;
+    protocol.edited_message.as_option()
 }
 
 /// Another message is pinned, or no longer.

@@ -18,12 +18,16 @@ use whatsapp_rust::waproto::{codec, whatsapp as wa};
 
 use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
 
+pub use actions::{edited, reacted_to};
 pub use peel::{peel, secret};
+pub use polls::{creation as poll, option as poll_option};
 
 use super::{
     NAME_BYTES, context, cut,
     ids::{self, Account, Names},
     label,
+    secrets::{self, Parent},
+    words,
 };
 use crate::{
     domain::{
@@ -39,12 +43,22 @@ use crate::{
 pub struct Inbound {
     /// How it is kept.
     pub row: MessageRow,
-    /// What the log says of it.
-    pub payload: Payload,
-    /// When it was written.
-    pub time: SystemTime,
+    /// How it is shown.
+    pub message: v1::Message,
     /// What is the same when WhatsApp delivers it again.
     pub dedupe_key: String,
+}
+
+impl Inbound {
+    /// What the log says of it, if it stands for itself.
+    pub fn payload(&self) -> Payload {
+        let message = Some(self.message.clone());
+        if self.message.from_me {
+            Payload::MessageSent(v1::MessageSent { message })
+        } else {
+            Payload::MessageReceived(v1::MessageReceived { message })
+        }
+    }
 }
 
 /// Whether the names of a message are such as WhatsApp gives: not empty and not monstrous. One that is not can't
@@ -67,6 +81,10 @@ pub struct Known<'k> {
     pub names: Names,
     /// The message that it answers, as it is stored.
     pub quoted: Option<&'k MessageRow>,
+    /// The message whose secret opens it.
+    pub parent: Option<&'k Parent>,
+    /// What its writer had chosen in the same poll before.
+    pub earlier: Vec<v1::PollOption>,
 }
 
 /// The message in our words; `None` for what passes between the devices of one account.
@@ -81,7 +99,7 @@ pub fn convert(
     if info.category == MessageCategory::Peer {
         return None;
     }
-    let content = content(message, &known.names)?;
+    let mut content = content(message, &known.names)?;
     let source = &info.source;
     let from_me = source.is_from_me || account.is(&source.sender);
 
@@ -101,6 +119,18 @@ pub fn convert(
         let alternative = alternative.or_else(|| known.names.other(&source.chat));
         ids::chat(&source.chat, alternative, &info.push_name)
     };
+    if let Some(parent) = known.parent {
+        let writer = source.sender.to_non_ad().to_string();
+        let writers = secrets::names(&writer, Some(&sender));
+        let earlier = known.earlier.clone();
+        secrets::open(&mut content, message, parent, &writers, earlier);
+    }
+    if let Content::Deleted(deletion) = &mut content {
+        deletion.actor = Some(sender.clone());
+        deletion.delete_time = Some(timestamp(info.timestamp.into()));
+    }
+    let target = words::target(&content).map(str::to_owned);
+    let words = words::words(&content);
     let (chat_jid, sender_jid) = (source.chat.to_non_ad(), source.sender.to_non_ad());
     let status = if from_me {
         v1::MessageStatus::Sent
@@ -150,20 +180,13 @@ pub fn convert(
         status_reason: String::new(),
         body: ours.encode_to_vec().into(),
         raw: codec::message_to_vec(message).into(),
-    };
-    let payload = if from_me {
-        Payload::MessageSent(v1::MessageSent {
-            message: Some(ours),
-        })
-    } else {
-        Payload::MessageReceived(v1::MessageReceived {
-            message: Some(ours),
-        })
+        listed: target.is_none(),
+        target: target.unwrap_or_default(),
+        words,
     };
     Some(Inbound {
         row,
-        payload,
-        time,
+        message: ours,
         dedupe_key,
     })
 }
@@ -338,11 +361,7 @@ mod tests {
         let id = InstanceId(uuid::Uuid::nil());
         let known = Known::default();
         let inbound = convert(InstanceNumber(1), id, &account(), info, message, &known)?;
-        match inbound.payload {
-            Payload::MessageReceived(one) => one.message,
-            Payload::MessageSent(one) => one.message,
-            other => panic!("{other:?}"),
-        }
+        Some(inbound.message)
     }
 
     fn text_message(text: &str) -> wa::Message {
