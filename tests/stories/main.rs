@@ -12,6 +12,7 @@ mod foreign;
 mod guards;
 mod hostile;
 mod hostile_callers;
+mod kinds;
 mod leaving;
 mod pairing;
 mod subscribe;
