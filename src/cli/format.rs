@@ -309,9 +309,7 @@ fn says(content: Option<&MessageContent>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::{
-        ChatKind, MessageReceived, TextContent, message_content::Content,
-    };
+    use crate::proto::v1::{ChatKind, MessageReceived, TextContent, message_content::Content};
 
     fn at(seconds: i64) -> Option<Timestamp> {
         Some(Timestamp { seconds, nanos: 5 })

@@ -22,9 +22,9 @@ use crate::{
     storage::{
         AcceptOutcome, ApiKeyRow, BodyRewrite, ClaimOutcome, EffectsOf, EventPage, EventQuery,
         EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace,
-        MessageQuery, MessageRecord, MessageRow, NameOutcome,
-        Network, NewEvent, NewInstance, RequestMark, Result, RetentionPolicy, RevokeOutcome,
-        Storage, StorageError, StoredEvent, device,
+        MessageQuery, MessageRecord, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
+        RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError, StoredEvent,
+        device,
     },
 };
 

@@ -208,7 +208,10 @@ impl Sandbox {
         let vote = in_inbox(&phone, vote_id)?;
         let message = decoded(&vote);
         let no_vote = || SandboxError::invalid("vote_id", "is no vote");
-        let update = message.poll_update_message.as_option().ok_or_else(no_vote)?;
+        let update = message
+            .poll_update_message
+            .as_option()
+            .ok_or_else(no_vote)?;
         let key = update.poll_creation_message_key.as_option();
         let poll_id = key.and_then(|key| key.id.as_deref()).ok_or_else(no_vote)?;
         let sealed = update.vote.as_option().ok_or_else(no_vote)?;

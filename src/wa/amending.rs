@@ -150,7 +150,11 @@ impl Carrier {
 }
 
 /// A vote that was stored before its poll, now that it can be read.
-pub(super) fn late_vote(instance: &InstanceRow, vote: &MessageRow, content: Content) -> MessageChange {
+pub(super) fn late_vote(
+    instance: &InstanceRow,
+    vote: &MessageRow,
+    content: Content,
+) -> MessageChange {
     let (instance, sender) = (instance.clone(), vote.sender.clone());
     MessageChange {
         message_id: vote.message_id.clone(),

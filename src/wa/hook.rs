@@ -222,7 +222,11 @@ impl Intake {
         };
         group.participants.iter().any(|one| {
             let admin = matches!(one.role(), v1::GroupRole::Admin | v1::GroupRole::Owner);
-            admin && one.party.as_ref().is_some_and(|party| is_same(party, actor))
+            admin
+                && one
+                    .party
+                    .as_ref()
+                    .is_some_and(|party| is_same(party, actor))
         })
     }
 

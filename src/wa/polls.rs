@@ -32,7 +32,9 @@ pub(super) async fn votes(
 ) -> Result<Vec<MessageRow>> {
     let (mut votes, mut after) = (Vec::new(), 0);
     loop {
-        let page = storage.list_targeting(instance, poll_id, after, PAGE).await?;
+        let page = storage
+            .list_targeting(instance, poll_id, after, PAGE)
+            .await?;
         let last = page.len() < PAGE;
         if let Some((number, _)) = page.last() {
             after = *number;
@@ -52,10 +54,13 @@ pub(super) fn latest_of(
 ) -> Vec<v1::PollOption> {
     let other = other.map(|jid| jid.to_non_ad().to_string());
     let votes = votes.iter().rev();
-    let mut theirs = votes.filter(|row| row.sender == sender || Some(&row.sender) == other.as_ref());
+    let mut theirs =
+        votes.filter(|row| row.sender == sender || Some(&row.sender) == other.as_ref());
     theirs
         .find_map(|row| match content_of(row)? {
-            Content::PollVote(vote) if vote.state() == v1::PollVoteState::Read => Some(vote.options),
+            Content::PollVote(vote) if vote.state() == v1::PollVoteState::Read => {
+                Some(vote.options)
+            }
             _ => None,
         })
         .unwrap_or_default()
@@ -81,10 +86,7 @@ pub(super) fn opened(vote: &MessageRow, poll: &Parent) -> Option<Content> {
 }
 
 /// The votes of a poll, counted; `None` where it is none.
-pub(super) fn tally(
-    poll: &MessageRow,
-    votes: &[MessageRow],
-) -> Result<Option<v1::PollResults>> {
+pub(super) fn tally(poll: &MessageRow, votes: &[MessageRow]) -> Result<Option<v1::PollResults>> {
     let known = v1::Message::decode(poll.body.clone())
         .map_err(|error| StorageError::Corrupt(error.into()))?;
     let options = match known.content.and_then(|content| content.content) {
@@ -142,13 +144,13 @@ fn is_vote(row: &MessageRow) -> bool {
 }
 
 /// When a vote was cast, by whom, and for what.
-fn opened_now(
-    row: &MessageRow,
-    poll: &Parent,
-) -> Option<(i64, v1::Party, Vec<v1::PollOption>)> {
+fn opened_now(row: &MessageRow, poll: &Parent) -> Option<(i64, v1::Party, Vec<v1::PollOption>)> {
     let known = v1::Message::decode(row.body.clone()).ok()?;
     let message = outbound::decode(&row.raw).ok()?;
-    let update = inbound::peel(&message).message.poll_update_message.as_option()?;
+    let update = inbound::peel(&message)
+        .message
+        .poll_update_message
+        .as_option()?;
     let voter = known.sender.unwrap_or_default();
     let voters = secrets::names(&row.sender, Some(&voter));
     let chosen = poll.open_vote(update.vote.as_option()?, &voters)?;

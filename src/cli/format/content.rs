@@ -14,7 +14,9 @@ pub fn says(content: &Content) -> String {
         Content::Video(video) if video.gif => with("a GIF", &video.caption),
         Content::Video(video) if video.round => with("a round video", &video.caption),
         Content::Video(video) => with("a video", &video.caption),
-        Content::Audio(audio) if audio.voice_note => format!("[a voice note{}]", length(&audio.media)),
+        Content::Audio(audio) if audio.voice_note => {
+            format!("[a voice note{}]", length(&audio.media))
+        }
         Content::Audio(audio) => format!("[sound{}]", length(&audio.media)),
         Content::Document(document) => {
             let name = document.media.as_ref().map_or("", |file| &file.file_name);
@@ -30,7 +32,11 @@ pub fn says(content: &Content) -> String {
         }
         Content::LiveLocation(live) => with("shares where they are", &live.caption),
         Content::Contacts(contacts) => {
-            let names: Vec<_> = contacts.contacts.iter().map(|one| plain(&one.name)).collect();
+            let names: Vec<_> = contacts
+                .contacts
+                .iter()
+                .map(|one| plain(&one.name))
+                .collect();
             format!("[contacts: {}]", names.join(", "))
         }
         Content::Reaction(reaction) if reaction.emoji.is_empty() => {
@@ -50,7 +56,10 @@ pub fn says(content: &Content) -> String {
         },
         Content::Poll(poll) => {
             let kind = if poll.quiz { "a quiz" } else { "a poll" };
-            with(&format!("{kind}: {}", options(&poll.options)), &poll.question)
+            with(
+                &format!("{kind}: {}", options(&poll.options)),
+                &poll.question,
+            )
         }
         Content::PollVote(vote) => match vote.state() {
             PollVoteState::Read if vote.options.is_empty() => "[takes a vote back]".to_owned(),

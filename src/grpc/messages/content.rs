@@ -123,7 +123,11 @@ fn group_invite(invite: v1::GroupInviteContent) -> Result<v1::GroupInviteContent
             "must not be empty",
         ));
     }
-    most("group_invite.caption", &invite.caption, limits::CAPTION_CHARS)?;
+    most(
+        "group_invite.caption",
+        &invite.caption,
+        limits::CAPTION_CHARS,
+    )?;
     Ok(v1::GroupInviteContent {
         group_id,
         subject: groups::subject("group_invite.subject", invite.subject)?,
@@ -133,9 +137,17 @@ fn group_invite(invite: v1::GroupInviteContent) -> Result<v1::GroupInviteContent
 
 fn location(field: &str, place: v1::LocationContent) -> Result<v1::LocationContent, Status> {
     within(&format!("{field}.latitude"), place.latitude, -90.0..=90.0)?;
-    within(&format!("{field}.longitude"), place.longitude, -180.0..=180.0)?;
+    within(
+        &format!("{field}.longitude"),
+        place.longitude,
+        -180.0..=180.0,
+    )?;
     most(&format!("{field}.name"), &place.name, NAME_CHARS)?;
-    most(&format!("{field}.address"), &place.address, limits::CAPTION_CHARS)?;
+    most(
+        &format!("{field}.address"),
+        &place.address,
+        limits::CAPTION_CHARS,
+    )?;
     most(&format!("{field}.url"), &place.url, limits::LINK_CHARS)?;
     let thumbnail = format!("{field}.thumbnail");
     small(&thumbnail, &place.thumbnail, limits::THUMBNAIL_BYTES)?;
@@ -149,7 +161,11 @@ fn live_location(live: v1::LiveLocationContent) -> Result<v1::LiveLocationConten
     within("live_location.speed_mps", speed, 0.0..=100_000.0)?;
     let bearing = f64::from(live.bearing_degrees);
     within("live_location.bearing_degrees", bearing, 0.0..=359.0)?;
-    most("live_location.caption", &live.caption, limits::CAPTION_CHARS)?;
+    most(
+        "live_location.caption",
+        &live.caption,
+        limits::CAPTION_CHARS,
+    )?;
     let thumbnail = "live_location.thumbnail";
     small(thumbnail, &live.thumbnail, limits::THUMBNAIL_BYTES)?;
     Ok(live)
@@ -195,7 +211,11 @@ fn contacts(mut contacts: v1::ContactsContent) -> Result<v1::ContactsContent, St
 
 fn reaction(reaction: v1::ReactionContent) -> Result<v1::ReactionContent, Status> {
     message_id("reaction.message_id", &reaction.message_id)?;
-    small("reaction.emoji", reaction.emoji.as_bytes(), limits::EMOJI_BYTES)?;
+    small(
+        "reaction.emoji",
+        reaction.emoji.as_bytes(),
+        limits::EMOJI_BYTES,
+    )?;
     let printable = |letter: char| !letter.is_control() && !letter.is_ascii_alphabetic();
     if !reaction.emoji.chars().all(printable) {
         return Err(status::field_invalid("reaction.emoji", "must be an emoji"));
@@ -270,10 +290,18 @@ pub(super) fn choice(options: &[String]) -> Result<(), Status> {
 }
 
 fn invitation(event: v1::EventInvitationContent) -> Result<v1::EventInvitationContent, Status> {
-    some("event_invitation.name", &event.name, limits::POLL_NAME_CHARS)?;
+    some(
+        "event_invitation.name",
+        &event.name,
+        limits::POLL_NAME_CHARS,
+    )?;
     let description = "event_invitation.description";
     most(description, &event.description, limits::DESCRIPTION_CHARS)?;
-    most("event_invitation.join_link", &event.join_link, limits::LINK_CHARS)?;
+    most(
+        "event_invitation.join_link",
+        &event.join_link,
+        limits::LINK_CHARS,
+    )?;
     let start = event.start_time.as_ref().and_then(system_time);
     let Some(start) = start else {
         return Err(status::field_invalid(
@@ -289,7 +317,9 @@ fn invitation(event: v1::EventInvitationContent) -> Result<v1::EventInvitationCo
             "must be after the beginning",
         ));
     }
-    let place = event.location.map(|place| location("event_invitation.location", place));
+    let place = event
+        .location
+        .map(|place| location("event_invitation.location", place));
     Ok(v1::EventInvitationContent {
         location: place.transpose()?,
         ..event

@@ -20,6 +20,7 @@ use crate::storage::{Result, StorageError};
 const MIGRATIONS: [&str; 2] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_groups.sql"),
+    include_str!("migrations/0003_kinds.sql"),
 ];
 
 /// "wgat": tells our files from other programs'.

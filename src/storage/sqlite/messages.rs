@@ -167,8 +167,12 @@ async fn apply(unit: &mut Unit, instance: InstanceNumber, change: &MessageChange
     }
     let mut statement = QueryBuilder::<Sqlite>::new("SELECT ");
     statement.push(COLUMNS);
-    statement.push(" FROM message WHERE instance = ").push_bind(instance.0);
-    statement.push(" AND message_id = ").push_bind(&*change.message_id);
+    statement
+        .push(" FROM message WHERE instance = ")
+        .push_bind(instance.0);
+    statement
+        .push(" AND message_id = ")
+        .push_bind(&*change.message_id);
     statement.push(" AND chat IN ");
     rows::push_list(&mut statement, change.chats.iter().cloned());
     let found = statement.build().fetch_all(&mut unit.connection).await?;

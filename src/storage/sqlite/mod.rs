@@ -40,11 +40,10 @@ use self::{
     writer::{Signals, Writer},
 };
 use super::{
-    AcceptOutcome, ApiKeyRow, ClaimOutcome, EffectsOf, EventPage, EventQuery, EventsOf, GroupChange,
-    GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace, MessageQuery, MessageRecord,
-    MessageRow, NameOutcome, NewEvent, NewInstance,
-    RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StoredEvent,
-    device::DeviceStorage,
+    AcceptOutcome, ApiKeyRow, ClaimOutcome, EffectsOf, EventPage, EventQuery, EventsOf,
+    GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace, MessageQuery,
+    MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RequestMark, Result,
+    RetentionPolicy, RevokeOutcome, Storage, StoredEvent, device::DeviceStorage,
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},

@@ -28,7 +28,8 @@ pub(super) async fn list(
         statement.push(" AND listed = 1");
     }
     if let Some(words) = query.words.as_deref().map(expression) {
-        statement.push(" AND number IN (SELECT rowid FROM message_words WHERE message_words MATCH ");
+        statement
+            .push(" AND number IN (SELECT rowid FROM message_words WHERE message_words MATCH ");
         statement.push_bind(words).push(")");
     }
     if let Some(before) = query.before {

@@ -3,11 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use prost::Message as _;
-use whatsapp_rust::{
-    Jid,
-    proto_helpers::build_quote_context_with_info,
-    waproto::whatsapp as wa,
-};
+use whatsapp_rust::{Jid, proto_helpers::build_quote_context_with_info, waproto::whatsapp as wa};
 
 use super::{NAME_BYTES, ids::Names, inbound, label, outbound};
 use crate::{

@@ -302,7 +302,10 @@ fn do_to(
             let message = parent.seal_vote(&account(client), &names);
             let vote = v1::PollVoteContent {
                 poll_message_id: message_id,
-                options: names.iter().map(|name| inbound::poll_option(name)).collect(),
+                options: names
+                    .iter()
+                    .map(|name| inbound::poll_option(name))
+                    .collect(),
                 previous_options: Vec::new(),
                 state: v1::PollVoteState::Read.into(),
             };

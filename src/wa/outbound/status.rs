@@ -159,11 +159,7 @@ impl Outbox {
         Ok(())
     }
 
-    fn effects_of(
-        &self,
-        status: MessageStatus,
-        by: Option<(Jid, SystemTime)>,
-    ) -> EffectsOf {
+    fn effects_of(&self, status: MessageStatus, by: Option<(Jid, SystemTime)>) -> EffectsOf {
         let instance = self.row();
         Box::new(move |row| {
             let mut effects = Effects::default();

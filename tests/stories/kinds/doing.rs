@@ -66,7 +66,10 @@ async fn reactions_go_both_ways_and_are_taken_back() {
             }
         }
         let nothing = scene.peer.number.to_string();
-        let refused = scene.say_to(&nothing, reaction("NONE", "👍")).await.unwrap_err();
+        let refused = scene
+            .say_to(&nothing, reaction("NONE", "👍"))
+            .await
+            .unwrap_err();
         assert_eq!(info(&refused), "MESSAGE_NOT_FOUND");
     }
 }
@@ -79,7 +82,10 @@ async fn an_edit_of_a_phone_changes_what_is_stored() {
         let id = scene.peer.send(&own, "helo").await;
         scene.received(&id).await;
         let (network, phone) = (&scene.stage.network, scene.peer.number);
-        let edit = network.edit(phone, scene.own(), &id, "hello").await.unwrap();
+        let edit = network
+            .edit(phone, scene.own(), &id, "hello")
+            .await
+            .unwrap();
         let updated = scene.updated(&edit.id).await;
         assert_eq!(updated.message_id, id);
         assert!(!updated.from_me);
@@ -120,7 +126,9 @@ async fn what_the_instance_edits_and_deletes_is_seen_by_the_phone() {
     assert!(matches!(content(&stored), Content::Deleted(_)));
     // A retry is answered, a new try is not.
     assert_eq!(revoke(&scene.api, &sent.id).await.unwrap().id, deletion.id);
-    let again = super::doing::edit(&scene.api, &sent.id, "again").await.unwrap_err();
+    let again = super::doing::edit(&scene.api, &sent.id, "again")
+        .await
+        .unwrap_err();
     assert_eq!(info(&again), "MESSAGE_NOT_CHANGEABLE");
 }
 
@@ -139,7 +147,10 @@ async fn nobody_changes_what_others_wrote() {
     let mine = scene.say(text("mine")).await;
     scene.seen(&scene.peer, &mine.id).await;
     let (network, phone) = (&scene.stage.network, scene.peer.number);
-    network.edit(phone, scene.own(), &mine.id, "forged").await.unwrap();
+    network
+        .edit(phone, scene.own(), &mine.id, "forged")
+        .await
+        .unwrap();
     network.revoke(phone, scene.own(), &mine.id).await.unwrap();
     let last = scene.peer.send(&own, "last").await;
     scene.received(&last).await;
@@ -161,8 +172,13 @@ async fn an_admin_deletes_what_a_member_wrote_and_a_member_does_not() {
         let eve = scene.stage.phone("Eve").await;
         let (group, jid) = scene.group(by_lid, &[eve.number]).await;
         let network = scene.stage.network.clone();
-        let Chat::Group(id) = group else { unreachable!() };
-        let said = network.send_group_text(eve.number, id, "hello").await.unwrap();
+        let Chat::Group(id) = group else {
+            unreachable!()
+        };
+        let said = network
+            .send_group_text(eve.number, id, "hello")
+            .await
+            .unwrap();
         scene.received(&said.id).await;
         let mine = scene.say_to(&jid, text("mine")).await.unwrap();
         scene.seen(&eve, &mine.id).await;
@@ -172,7 +188,10 @@ async fn an_admin_deletes_what_a_member_wrote_and_a_member_does_not() {
         network.revoke(eve.number, group, &mine.id).await.unwrap();
         let refused = revoke(&scene.api, &said.id).await.unwrap_err();
         assert_eq!(info(&refused), "GROUP_ADMIN_REQUIRED");
-        network.revoke(scene.peer.number, group, &said.id).await.unwrap();
+        network
+            .revoke(scene.peer.number, group, &said.id)
+            .await
+            .unwrap();
         let deleted = scene.deleted(&said.id).await;
         let actor = deleted.actor.unwrap();
         assert_eq!(actor.phone_number, scene.peer.number.to_string());
@@ -234,13 +253,23 @@ async fn what_was_read_is_told_to_its_writer() {
         message_ids: vec![first.clone(), second.clone()],
         ..Default::default()
     };
-    scene.api.messages().mark_messages_read(request).await.unwrap();
+    scene
+        .api
+        .messages()
+        .mark_messages_read(request)
+        .await
+        .unwrap();
     let request = v1::MarkMessagesPlayedRequest {
         instance: "one".to_owned(),
         message_ids: vec![first.clone()],
         ..Default::default()
     };
-    scene.api.messages().mark_messages_played(request).await.unwrap();
+    scene
+        .api
+        .messages()
+        .mark_messages_played(request)
+        .await
+        .unwrap();
     let phone = scene.peer.number.device(0);
     within("the receipts", async {
         loop {

@@ -41,7 +41,9 @@ async fn a_chat_is_listed_page_by_page_by_either_name() {
     }
     ids.push(scene.say(text("three")).await.id);
     let network = scene.stage.network.clone();
-    let reaction = network.react(scene.peer.number, scene.own(), &ids[0], "👍").await;
+    let reaction = network
+        .react(scene.peer.number, scene.own(), &ids[0], "👍")
+        .await;
     let reaction = reaction.unwrap().id;
     let lid = scene.received(&reaction).await.sender.unwrap().lid;
     let other = scene.stage.phone("Other").await;
@@ -65,13 +67,21 @@ async fn a_chat_is_listed_page_by_page_by_either_name() {
         wanted.sort();
         assert_eq!(listed, wanted, "{chat}");
         let newest = list(&scene, chat, "", true).await.messages;
-        assert!(newest.iter().any(|message| message.id == reaction), "{chat}");
+        assert!(
+            newest.iter().any(|message| message.id == reaction),
+            "{chat}"
+        );
     }
     let request = v1::ListMessagesRequest {
         instance: "one".to_owned(),
         ..Default::default()
     };
-    let refused = scene.api.messages().list_messages(request).await.unwrap_err();
+    let refused = scene
+        .api
+        .messages()
+        .list_messages(request)
+        .await
+        .unwrap_err();
     assert_eq!(info(&refused), "FIELD_INVALID");
 }
 

@@ -43,7 +43,12 @@ async fn counted(scene: &Scene, id: &str) -> (Vec<(String, usize)>, u32) {
         message_id: id.to_owned(),
         ..Default::default()
     };
-    let results = scene.api.messages().get_poll_results(request).await.unwrap();
+    let results = scene
+        .api
+        .messages()
+        .get_poll_results(request)
+        .await
+        .unwrap();
     let results = results.into_inner().results.unwrap();
     assert_eq!(results.unreadable_votes, 0);
     let options = results.options.into_iter();
@@ -91,7 +96,10 @@ async fn votes_of_phones_are_read_and_counted() {
         // A later vote replaces the one before, and none takes it back.
         let id = say(scene.peer.number, &["no"]).await;
         let received = scene.received(&id).await;
-        assert_eq!(chosen(&vote_of(&received).previous_options), ["yes", "later"]);
+        assert_eq!(
+            chosen(&vote_of(&received).previous_options),
+            ["yes", "later"]
+        );
         let id = say(eve.number, &[]).await;
         let received = scene.received(&id).await;
         assert_eq!(chosen(&vote_of(&received).previous_options), ["no"]);
@@ -110,12 +118,17 @@ async fn a_vote_of_the_instance_is_read_by_the_phone() {
             options: names(&["yes", "no"]),
             selectable: 1,
         };
-        let poll = network.create_poll(scene.peer.number, scene.own(), poll).await;
+        let poll = network
+            .create_poll(scene.peer.number, scene.own(), poll)
+            .await;
         let poll = poll.unwrap().id;
         scene.received(&poll).await;
         let voted = vote(&scene, &poll, &["yes"]).await.unwrap();
         scene.seen(&scene.peer, &voted.id).await;
-        assert_eq!(network.read_vote(scene.peer.number, &voted.id).unwrap(), ["yes"]);
+        assert_eq!(
+            network.read_vote(scene.peer.number, &voted.id).unwrap(),
+            ["yes"]
+        );
         assert_eq!(counted(&scene, &poll).await.1, 1);
 
         let refused = vote(&scene, &poll, &["maybe"]).await.unwrap_err();
@@ -136,7 +149,9 @@ async fn a_vote_that_comes_before_its_poll_is_kept_and_read_later() {
     let eve = scene.stage.phone("Eve").await;
     let (group, _) = scene.group(true, &[eve.number]).await;
     let network = scene.stage.network.clone();
-    let Chat::Group(id) = group else { unreachable!() };
+    let Chat::Group(id) = group else {
+        unreachable!()
+    };
     // Both have written before, so nobody has to ask anybody for keys.
     for phone in [scene.peer.number, eve.number] {
         let said = network.send_group_text(phone, id, "hello").await.unwrap();
@@ -160,9 +175,15 @@ async fn a_vote_that_comes_before_its_poll_is_kept_and_read_later() {
         options: names(&["yes", "no"]),
         selectable: 1,
     };
-    let poll = network.create_poll(scene.peer.number, group, poll).await.unwrap().id;
+    let poll = network
+        .create_poll(scene.peer.number, group, poll)
+        .await
+        .unwrap()
+        .id;
     scene.seen(&eve, &poll).await;
-    let early = network.vote(eve.number, group, &poll, &names(&["no"])).await;
+    let early = network
+        .vote(eve.number, group, &poll, &names(&["no"]))
+        .await;
     let early = early.unwrap().id;
     let received = scene.received(&early).await;
     assert_eq!(vote_of(&received).state(), v1::PollVoteState::PollUnknown);

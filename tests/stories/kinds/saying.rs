@@ -27,43 +27,112 @@ fn some(text: &str) -> Option<String> {
 /// One message of every kind that stands for itself, and the name of what we show of it.
 fn every_kind() -> Vec<(&'static str, wa::Message)> {
     vec![
-        ("Text", with!(extended_text_message: message::ExtendedTextMessage {
-            text: some("see https://example.com"),
-            matched_text: some("https://example.com"),
-            title: some("Example"),
-            ..Default::default()
-        })),
-        ("Image", with!(image_message: message::ImageMessage {
-            mimetype: some("image/jpeg"),
-            ..Default::default()
-        })),
-        ("Video", with!(video_message: message::VideoMessage::default())),
-        ("Video", with!(ptv_message: message::VideoMessage::default())),
-        ("Audio", with!(audio_message: message::AudioMessage {
-            ptt: Some(true),
-            ..Default::default()
-        })),
-        ("Document", with!(document_message: message::DocumentMessage::default())),
-        ("Sticker", with!(sticker_message: message::StickerMessage::default())),
-        ("Album", with!(album_message: message::AlbumMessage::default())),
-        ("Location", with!(location_message: message::LocationMessage::default())),
-        ("LiveLocation", with!(live_location_message: message::LiveLocationMessage::default())),
-        ("Contacts", with!(contact_message: message::ContactMessage::default())),
-        ("Contacts", with!(contacts_array_message: message::ContactsArrayMessage::default())),
-        ("Poll", with!(poll_creation_message: message::PollCreationMessage::default())),
-        ("EventInvitation", with!(event_message: message::EventMessage::default())),
+        (
+            "Text",
+            with!(extended_text_message: message::ExtendedTextMessage {
+                text: some("see https://example.com"),
+                matched_text: some("https://example.com"),
+                title: some("Example"),
+                ..Default::default()
+            }),
+        ),
+        (
+            "Image",
+            with!(image_message: message::ImageMessage {
+                mimetype: some("image/jpeg"),
+                ..Default::default()
+            }),
+        ),
+        (
+            "Video",
+            with!(video_message: message::VideoMessage::default()),
+        ),
+        (
+            "Video",
+            with!(ptv_message: message::VideoMessage::default()),
+        ),
+        (
+            "Audio",
+            with!(audio_message: message::AudioMessage {
+                ptt: Some(true),
+                ..Default::default()
+            }),
+        ),
+        (
+            "Document",
+            with!(document_message: message::DocumentMessage::default()),
+        ),
+        (
+            "Sticker",
+            with!(sticker_message: message::StickerMessage::default()),
+        ),
+        (
+            "Album",
+            with!(album_message: message::AlbumMessage::default()),
+        ),
+        (
+            "Location",
+            with!(location_message: message::LocationMessage::default()),
+        ),
+        (
+            "LiveLocation",
+            with!(live_location_message: message::LiveLocationMessage::default()),
+        ),
+        (
+            "Contacts",
+            with!(contact_message: message::ContactMessage::default()),
+        ),
+        (
+            "Contacts",
+            with!(contacts_array_message: message::ContactsArrayMessage::default()),
+        ),
+        (
+            "Poll",
+            with!(poll_creation_message: message::PollCreationMessage::default()),
+        ),
+        (
+            "EventInvitation",
+            with!(event_message: message::EventMessage::default()),
+        ),
         ("List", with!(list_message: message::ListMessage::default())),
-        ("ListReply", with!(list_response_message: message::ListResponseMessage::default())),
-        ("Buttons", with!(buttons_message: message::ButtonsMessage::default())),
-        ("ButtonReply", with!(buttons_response_message: message::ButtonsResponseMessage::default())),
-        ("Interactive", with!(interactive_message: message::InteractiveMessage::default())),
-        ("InteractiveReply", with!(
-            interactive_response_message: message::InteractiveResponseMessage::default()
-        )),
-        ("Product", with!(product_message: message::ProductMessage::default())),
-        ("Order", with!(order_message: message::OrderMessage::default())),
-        ("GroupInvite", with!(group_invite_message: message::GroupInviteMessage::default())),
-        ("Unsupported", with!(sticker_pack_message: message::StickerPackMessage::default())),
+        (
+            "ListReply",
+            with!(list_response_message: message::ListResponseMessage::default()),
+        ),
+        (
+            "Buttons",
+            with!(buttons_message: message::ButtonsMessage::default()),
+        ),
+        (
+            "ButtonReply",
+            with!(buttons_response_message: message::ButtonsResponseMessage::default()),
+        ),
+        (
+            "Interactive",
+            with!(interactive_message: message::InteractiveMessage::default()),
+        ),
+        (
+            "InteractiveReply",
+            with!(
+                interactive_response_message: message::InteractiveResponseMessage::default()
+            ),
+        ),
+        (
+            "Product",
+            with!(product_message: message::ProductMessage::default()),
+        ),
+        (
+            "Order",
+            with!(order_message: message::OrderMessage::default()),
+        ),
+        (
+            "GroupInvite",
+            with!(group_invite_message: message::GroupInviteMessage::default()),
+        ),
+        (
+            "Unsupported",
+            with!(sticker_pack_message: message::StickerPackMessage::default()),
+        ),
     ]
 }
 
@@ -95,7 +164,9 @@ async fn what_companions_cannot_open_is_told_as_view_once() {
         message: MessageField::some(image),
     });
     let network = &scene.stage.network;
-    let id = network.send_message(scene.peer.number, scene.own(), &raw(&once)).await;
+    let id = network
+        .send_message(scene.peer.number, scene.own(), &raw(&once))
+        .await;
     let received = scene.received(&id.unwrap().id).await;
     assert!(received.view_once);
     assert!(matches!(content(&received), Content::Image(_)));
@@ -167,7 +238,14 @@ async fn every_kind_that_can_be_sent_is_seen_by_a_phone() {
             Asked::Contacts(v1::ContactsContent {
                 contacts: vec![card("Ann"), card("Bob")],
             }),
-            |seen| seen.contacts_array_message.as_option().unwrap().contacts.len() == 2,
+            |seen| {
+                seen.contacts_array_message
+                    .as_option()
+                    .unwrap()
+                    .contacts
+                    .len()
+                    == 2
+            },
         ),
         (
             Asked::EventInvitation(v1::EventInvitationContent {
@@ -217,7 +295,12 @@ async fn what_goes_around_a_message_goes_with_it() {
         forwarded: true,
         ..Default::default()
     };
-    let sent = scene.api.messages().send_message(request.clone()).await.unwrap();
+    let sent = scene
+        .api
+        .messages()
+        .send_message(request.clone())
+        .await
+        .unwrap();
     let sent = sent.into_inner().message.unwrap();
     assert!(sent.forwarded);
     assert_eq!(sent.ephemeral_seconds, 86_400);

@@ -268,7 +268,10 @@ async fn a_deleted_instance_leaves_only_its_tombstone() {
         .unwrap();
     let row = message(gone.number, "chat", "M2");
     let new = storage
-        .record_messages(vec![crate::storage::MessageRecord::new(row.clone(), Vec::new())])
+        .record_messages(vec![crate::storage::MessageRecord::new(
+            row.clone(),
+            Vec::new(),
+        )])
         .await;
     assert_eq!(new.unwrap(), [false]);
     let refused = storage

@@ -39,8 +39,7 @@ async fn of_equal_arrivals_at_once_one_is_new() {
         .map(|_| {
             let storage = storage.clone();
             tokio::spawn(async move {
-                let arrival =
-                    MessageRecord::new(message(ONE, "chat", "A"), vec![received(1, "A")]);
+                let arrival = MessageRecord::new(message(ONE, "chat", "A"), vec![received(1, "A")]);
                 storage.record_messages(vec![arrival]).await.unwrap()[0]
             })
         })

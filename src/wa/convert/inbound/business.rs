@@ -45,7 +45,9 @@ pub fn list(list: &wa::message::ListMessage) -> Content {
 pub fn list_reply(reply: &wa::message::ListResponseMessage) -> Content {
     let chosen = reply.single_select_reply.as_option();
     Content::ListReply(v1::ListReplyContent {
-        row_id: chosen.map(|row| name(&row.selected_row_id)).unwrap_or_default(),
+        row_id: chosen
+            .map(|row| name(&row.selected_row_id))
+            .unwrap_or_default(),
         title: name(&reply.title),
         description: short(reply.description.as_ref(), DESCRIPTION_CHARS),
     })

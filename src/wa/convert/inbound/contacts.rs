@@ -27,7 +27,11 @@ pub fn contacts(contacts: &wa::message::ContactsArrayMessage) -> Content {
 fn card(contact: &wa::message::ContactMessage) -> v1::ContactCard {
     let vcard = contact.vcard.as_deref().unwrap_or_default();
     // What is longer carries a picture that nobody asked for, or worse.
-    let vcard = if vcard.len() <= VCARD_BYTES { vcard } else { "" };
+    let vcard = if vcard.len() <= VCARD_BYTES {
+        vcard
+    } else {
+        ""
+    };
     v1::ContactCard {
         name: short(contact.display_name.as_ref(), LABEL_CHARS),
         phone_numbers: numbers(vcard),

@@ -1,6 +1,9 @@
 //! A message of every kind as WhatsApp writes it, and as we show it.
 
-use whatsapp_rust::{buffa::MessageField, waproto::whatsapp::{self as wa, message}};
+use whatsapp_rust::{
+    buffa::MessageField,
+    waproto::whatsapp::{self as wa, message},
+};
 
 use crate::proto::v1::{self, message_content::Content};
 

@@ -70,7 +70,5 @@ pub fn live_location(live: &wa::message::LiveLocationMessage) -> Content {
 
 /// A number that JSON has too.
 fn finite(value: Option<f32>) -> f32 {
-    value
-        .filter(|value| value.is_finite())
-        .unwrap_or_default()
+    value.filter(|value| value.is_finite()).unwrap_or_default()
 }

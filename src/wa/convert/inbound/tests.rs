@@ -122,7 +122,6 @@ fn what_keeps_devices_in_step_is_no_message() {
     assert!(converted(&info(jid.clone(), jid), &message).is_none());
 }
 
-
 type Wrap = fn(wa::Message) -> wa::Message;
 
 fn future_proof(message: wa::Message) -> MessageField<wa::message::FutureProofMessage> {
@@ -176,9 +175,17 @@ fn every_kind_is_understood_in_every_envelope() {
             let found = content(&wrapped, &names);
             assert_eq!(found.as_ref(), Some(&wanted), "{kind}, {envelope}");
             let nested = WRAPS[1].1(wrap(wrapped));
-            assert_eq!(content(&nested, &names).as_ref(), Some(&wanted), "{kind}, nested");
+            assert_eq!(
+                content(&nested, &names).as_ref(),
+                Some(&wanted),
+                "{kind}, nested"
+            );
             let once = envelope.starts_with("view once");
-            assert_eq!(peel(&wrap(message.clone())).view_once, once, "{kind}, {envelope}");
+            assert_eq!(
+                peel(&wrap(message.clone())).view_once,
+                once,
+                "{kind}, {envelope}"
+            );
         }
     }
 }
@@ -222,7 +229,11 @@ fn every_kind_comes_out_of_its_stored_form_and_has_json() {
         let jid = Jid::pn("15550001111");
         let message = converted(&info(jid.clone(), jid), &message).unwrap();
         let json = serde_json::to_string(&message).unwrap();
-        assert_eq!(serde_json::from_str::<v1::Message>(&json).unwrap(), message, "{kind}");
+        assert_eq!(
+            serde_json::from_str::<v1::Message>(&json).unwrap(),
+            message,
+            "{kind}"
+        );
     }
 }
 
@@ -256,7 +267,10 @@ fn what_stands_around_a_message_is_told() {
     let jid = Jid::pn("15550001111");
     let told = converted(&info(jid.clone(), jid), &image).unwrap();
     assert!(told.view_once && told.forwarded);
-    assert_eq!((told.forwarding_score, told.ephemeral_seconds), (127, 86_400));
+    assert_eq!(
+        (told.forwarding_score, told.ephemeral_seconds),
+        (127, 86_400)
+    );
     assert_eq!(told.album_message_id, "3EB0A");
 }
 

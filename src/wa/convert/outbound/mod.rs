@@ -92,7 +92,10 @@ mod tests {
         let content = Content::GroupInvite(invite);
         let to = Jid::pn("15550000001");
         let message = convert(&content, &Around::default(), &to, SECRET).unwrap();
-        assert_eq!(super::super::inbound::content(&message, &Default::default()), Some(content));
+        assert_eq!(
+            super::super::inbound::content(&message, &Default::default()),
+            Some(content)
+        );
         let unsupported = Content::Unsupported(v1::UnsupportedContent::default());
         assert!(convert(&unsupported, &Around::default(), &to, SECRET).is_none());
     }
