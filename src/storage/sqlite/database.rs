@@ -17,7 +17,7 @@ use super::Options;
 use crate::storage::{Result, StorageError};
 
 /// What made each version of the schema from the one before. Never change one, only append.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_groups.sql"),
     include_str!("migrations/0003_kinds.sql"),
