@@ -98,56 +98,40 @@ impl Intake {
                 &known,
             );
             if let Some(inbound) = converted {
-                let effects = self.effects(&instance, one, &inbound, &known.names).await;
-                let row = inbound.row;
-                records.push(MessageRecord { row, effects });
+                let record = self.record_of(&instance, one, inbound, &known.names);
+                records.push(record.await);
             }
         }
         records
     }
 
-    /// What comes of a message: an event of its own, or a change of another one.
-    async fn effects(
+    /// What is stored of a message, and what comes of it: an event of its own, or a change of another one.
+    async fn record_of(
         &self,
         instance: &InstanceRow,
         one: &InboundMessage,
-        inbound: &Inbound,
+        inbound: Inbound,
         names: &Names,
-    ) -> Effects {
-        let source = &one.info.source;
-        let chat = source.chat.to_non_ad();
-        let others = [
-            source.sender_alt.as_ref().filter(|_| !source.is_from_me),
-            source.recipient_alt.as_ref(),
-            names.other(&chat),
-        ];
-        let others = others.into_iter().flatten().filter(|_| !chat.is_group());
-        let chats = std::iter::once(chat.to_string())
-            .chain(others.map(|jid| jid.to_non_ad().to_string()))
-            .collect();
-        let carrier = Carrier {
-            instance: instance.clone(),
-            message: inbound.message.clone(),
-            chats,
-            time: inbound.row.time,
-            by_admin: self.is_by_admin(instance, one, inbound).await,
-            raw: inbound::edited(&one.message).cloned(),
-        };
-        if let Some(change) = carrier.change() {
-            return Effects {
-                events: Vec::new(),
-                changes: vec![change],
+    ) -> MessageRecord {
+        let (events, changes) = if inbound.is_change() {
+            let carrier = Carrier {
+                instance: instance.clone(),
+                chats: chats(one, names),
+                time: inbound.row.time,
+                by_admin: self.is_by_admin(instance, one, &inbound).await,
+                raw: inbound::edited(&one.message).cloned(),
+                message: inbound.message,
             };
-        }
-        let event = events::compose(
-            instance,
-            inbound.payload(),
-            inbound.row.time,
-            &inbound.dedupe_key,
-        );
-        Effects {
-            events: vec![event],
-            changes: self.late_votes(instance, inbound).await,
+            (Vec::new(), carrier.change().into_iter().collect())
+        } else {
+            let changes = self.late_votes(instance, &inbound).await;
+            let payload = inbound::payload(inbound.message);
+            let event = events::compose(instance, payload, inbound.row.time, &inbound.dedupe_key);
+            (vec![event], changes)
+        };
+        MessageRecord {
+            row: inbound.row,
+            effects: Effects { events, changes },
         }
     }
 
@@ -239,6 +223,21 @@ impl Intake {
             .lookup_message(instance.number, id, Some(&chat));
         found.await.ok().flatten()
     }
+}
+
+/// What WhatsApp calls the chat of a message, by all names that are known.
+fn chats(one: &InboundMessage, names: &Names) -> Vec<String> {
+    let source = &one.info.source;
+    let chat = source.chat.to_non_ad();
+    let others = [
+        source.sender_alt.as_ref().filter(|_| !source.is_from_me),
+        source.recipient_alt.as_ref(),
+        names.other(&chat),
+    ];
+    let others = others.into_iter().flatten().filter(|_| !chat.is_group());
+    std::iter::once(chat.to_string())
+        .chain(others.map(|jid| jid.to_non_ad().to_string()))
+        .collect()
 }
 
 /// Who is in a message by one name only.

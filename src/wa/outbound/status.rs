@@ -199,6 +199,9 @@ fn changing(
     row: &MessageRow,
     message: &v1::Message,
 ) -> Option<MessageChange> {
+    if row.listed {
+        return None;
+    }
     let carrier = Carrier {
         instance: instance.clone(),
         message: message.clone(),

@@ -50,14 +50,22 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// What the log says of it, if it stands for itself.
-    pub fn payload(&self) -> Payload {
-        let message = Some(self.message.clone());
-        if self.message.from_me {
-            Payload::MessageSent(v1::MessageSent { message })
-        } else {
-            Payload::MessageReceived(v1::MessageReceived { message })
-        }
+    /// Whether all that it does is to change another one.
+    pub fn is_change(&self) -> bool {
+        let content = self.message.content.as_ref();
+        let content = content.and_then(|content| content.content.as_ref());
+        matches!(content, Some(Content::Edited(_) | Content::Deleted(_)))
+    }
+}
+
+/// What the log says of a message that stands for itself.
+pub fn payload(message: v1::Message) -> Payload {
+    let from_me = message.from_me;
+    let message = Some(message);
+    if from_me {
+        Payload::MessageSent(v1::MessageSent { message })
+    } else {
+        Payload::MessageReceived(v1::MessageReceived { message })
     }
 }
 
