@@ -316,6 +316,9 @@ impl MessageRecord {
     }
 }
 
+/// Makes a change of a message as it is now; `None` where it is not stored.
+pub type Apply = Arc<dyn Fn(Option<&MessageRow>) -> Changed + Send + Sync>;
+
 /// A change of a stored message by another one, in the same transaction.
 #[derive(Clone)]
 pub struct MessageChange {
@@ -325,7 +328,7 @@ pub struct MessageChange {
     pub chats: Vec<String>,
     /// Makes the change of the message as it is now: called with each that has this id, until one
     /// changes; with `None` if there is none. May be called more than once.
-    pub apply: Arc<dyn Fn(Option<&MessageRow>) -> Changed + Send + Sync>,
+    pub apply: Apply,
 }
 
 impl std::fmt::Debug for MessageChange {

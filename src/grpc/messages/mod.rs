@@ -228,7 +228,7 @@ impl MessageService for Messages {
             ephemeral_seconds: asked.ephemeral_seconds,
             forwarded: asked.forwarded,
             request,
-            ..saying(Say::Content(content::checked(asked.content)?))
+            ..saying(Say::Content(Box::new(content::checked(asked.content)?)))
         };
         let message = self.send(&called.row, outgoing).await?;
         Ok(Response::new(v1::SendMessageResponse { message }))

@@ -131,7 +131,7 @@ impl Outbox {
         }
         let about = outgoing.about.as_ref();
         let (content, message) = match outgoing.say {
-            Say::Content(content) => self.say(client, content, &around, &to).await?,
+            Say::Content(content) => self.say(client, *content, &around, &to).await?,
             say => {
                 let row = about.ok_or_else(|| unchangeable("it is not stored"))?;
                 let about = About::of(row)?.alive()?;
@@ -228,7 +228,7 @@ fn do_to(
     let row = about.row;
     let message_id = row.message_id.clone();
     Ok(match say {
-        Say::Content(content) => return Err(unexpected(&content)),
+        Say::Content(_) => return Err(unchangeable("it is not about another message")),
         Say::Edit(text) => {
             if !row.from_me {
                 return Err(unchangeable("somebody else wrote it"));
@@ -328,11 +328,6 @@ fn do_to(
             (content, message)
         }
     })
-}
-
-/// Content goes the other way; this is a fault of ours.
-fn unexpected(_: &Content) -> WaError {
-    unchangeable("it is not about another message")
 }
 
 fn is_text(content: Option<&Content>) -> bool {

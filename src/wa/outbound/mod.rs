@@ -48,7 +48,7 @@ const PAGE: usize = 500;
 #[derive(Clone, Debug)]
 pub enum Say {
     /// This.
-    Content(Content),
+    Content(Box<Content>),
     /// Give it another text or caption.
     Edit(String),
     /// Delete it for everybody.

@@ -20,9 +20,7 @@ pub fn reaction(reaction: &wa::message::ReactionMessage, names: &Names) -> Conte
     Content::Reaction(v1::ReactionContent {
         message_id: key_id(key),
         emoji: emoji.to_owned(),
-        message_sender: key
-            .and_then(|key| writer(key))
-            .map(|jid| names.party(&jid, "")),
+        message_sender: key.and_then(writer).map(|jid| names.party(&jid, "")),
     })
 }
 
