@@ -26,6 +26,7 @@ use crate::{
     events::{Log, Retention},
     grpc::{
         ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
+        contacts::Contacts,
         ending::Ending,
         groups::GroupCalls,
         instances::{self, Instances},
@@ -137,6 +138,7 @@ impl Gateway {
                 instances::PAIR,
                 keys.clone(),
             ))
+            .add(Contacts::server(storage.clone()))
             .add(Messages::server(storage.clone(), registry.clone()))
             .add(GroupCalls::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {

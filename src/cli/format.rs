@@ -7,8 +7,8 @@ mod content;
 use pbjson_types::Timestamp;
 
 use crate::proto::v1::{
-    Chat, ConnectionUpdated, Event, Group, Instance, InstanceState, Message, MessageContent,
-    MessageStatus, Network, Party, event::Payload,
+    Chat, ConnectionUpdated, Contact, Event, Group, Instance, InstanceState, Message,
+    MessageContent, MessageStatus, Network, Party, event::Payload,
 };
 
 /// A text without anything that moves a cursor, starts a new line or turns the direction of writing.
@@ -229,8 +229,19 @@ fn payload(payload: &Payload) -> String {
             )
         }
         Payload::ErrorReported(one) => format!("{}: {}", plain(&one.reason), plain(&one.detail)),
+        Payload::ContactMerged(one) => {
+            let contact = one.contact.as_ref().map(contact).unwrap_or_default();
+            format!("{contact}, known as two until now")
+        }
         Payload::Unmapped(one) => format!("{} ({} bytes)", plain(&one.name), one.raw.len()),
     }
+}
+
+fn contact(one: &Contact) -> String {
+    let names = [&one.name, &one.phone_number, &one.lid];
+    let known = names.into_iter().filter(|name| !name.is_empty());
+    let known: Vec<String> = known.map(|name| plain(name)).collect();
+    known.join(", ")
 }
 
 fn connection(one: &ConnectionUpdated) -> String {

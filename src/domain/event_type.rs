@@ -44,13 +44,15 @@ pub enum EventType {
     GroupJoinRequestsUpdated,
     /// `error.reported`
     ErrorReported,
+    /// `contact.merged`
+    ContactMerged,
     /// `unmapped`
     Unmapped,
 }
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 17] = [
+    pub const EVERY: [Self; 18] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -67,6 +69,7 @@ impl EventType {
         Self::GroupParticipantsUpdated,
         Self::GroupJoinRequestsUpdated,
         Self::ErrorReported,
+        Self::ContactMerged,
         Self::Unmapped,
     ];
 
@@ -89,6 +92,7 @@ impl EventType {
             Self::GroupParticipantsUpdated => "group.participants_updated",
             Self::GroupJoinRequestsUpdated => "group.join_requests_updated",
             Self::ErrorReported => "error.reported",
+            Self::ContactMerged => "contact.merged",
             Self::Unmapped => "unmapped",
         }
     }

@@ -48,6 +48,23 @@ impl fmt::Display for EventId {
     }
 }
 
+/// A contact's public id. One that was merged into another means that other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ContactId(pub Uuid);
+
+impl ContactId {
+    /// A new one, later than all before.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for ContactId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
 /// An instance's unique name: 1–63 of a–z, 0–9, `-`, `_`, starting with a letter or digit, and not
 /// looking like an id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

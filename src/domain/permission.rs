@@ -17,6 +17,8 @@ pub enum Permission {
     MessagesRead,
     /// `messages:write`
     MessagesWrite,
+    /// `contacts:read`
+    ContactsRead,
     /// `groups:read`
     GroupsRead,
     /// `groups:write`
@@ -31,13 +33,14 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 11] = [
+    pub const EVERY: [Self; 12] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
         Self::InstancesPair,
         Self::MessagesRead,
         Self::MessagesWrite,
+        Self::ContactsRead,
         Self::GroupsRead,
         Self::GroupsWrite,
         Self::EventsRead,
@@ -54,6 +57,7 @@ impl Permission {
             Self::InstancesPair => "instances:pair",
             Self::MessagesRead => "messages:read",
             Self::MessagesWrite => "messages:write",
+            Self::ContactsRead => "contacts:read",
             Self::GroupsRead => "groups:read",
             Self::GroupsWrite => "groups:write",
             Self::EventsRead => "events:read",

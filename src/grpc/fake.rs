@@ -15,7 +15,7 @@ use crate::{
     domain::{
         cursor::{LogEpoch, Position},
         event_type::{EventType, Retention},
-        ids::{ApiKeyId, EventId, InstanceId, InstanceName, InstanceNumber},
+        ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber},
         permission::Permission,
         session::SessionState,
     },
@@ -23,7 +23,9 @@ use crate::{
         AcceptOutcome, ApiKeyRow, BodyRewrite, ClaimOutcome, EffectsOf, EventPage, EventQuery,
         EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace,
         MessageQuery, MessageRecord, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
-        RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError, StoredEvent,
+        RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage,
+        StorageError, StoredEvent,
+        contact::{ContactKey, ContactMerge, ContactRow, Sighting},
         device,
     },
 };
@@ -65,7 +67,11 @@ pub(crate) struct Fake {
 #[derive(Default)]
 struct State {
     events: Vec<StoredEvent>,
+    ids: HashMap<EventId, Position>,
     compacted: Position,
+    rewrites: u64,
+    /// Where the log ended at the last of them.
+    rewritten: Position,
     sequences: HashMap<InstanceNumber, u64>,
     instances: Vec<InstanceRow>,
     keys: Vec<ApiKeyRow>,
@@ -99,17 +105,23 @@ impl Fake {
             head.0 += 1;
             let sequence = state.sequences.entry(new.instance).or_default();
             *sequence += 1;
+            let sequence = *sequence;
+            state.ids.insert(new.id, head);
             state.events.push(StoredEvent {
                 position: head,
-                id: new.id,
                 instance: new.instance,
-                instance_sequence: *sequence,
+                instance_sequence: sequence,
                 event_type: new.event_type,
                 record_time: SystemTime::now(),
                 body: new.body,
             });
         }
         self.head.send_replace(head);
+    }
+
+    fn rewrote(&self, state: &mut State) {
+        state.rewrites += 1;
+        state.rewritten = *self.head.borrow();
     }
 }
 
@@ -136,6 +148,19 @@ impl Storage for Fake {
     async fn append_events(&self, events: Vec<NewEvent>) -> Result<()> {
         self.append(&mut self.state(), events);
         Ok(())
+    }
+
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents> {
+        let state = self.state();
+        let first = state.events.partition_point(|one| one.position <= after);
+        (after >= state.rewritten).then(|| RecentEvents {
+            rewrites: state.rewrites,
+            events: state.events[first..].iter().take(limit).cloned().collect(),
+        })
+    }
+
+    fn log_rewrites(&self) -> u64 {
+        self.state().rewrites
     }
 
     async fn read_events(&self, query: EventQuery) -> Result<EventPage> {
@@ -171,7 +196,10 @@ impl Storage for Fake {
     }
 
     async fn lookup_event(&self, id: EventId) -> Result<Option<StoredEvent>> {
-        Ok(self.state().events.iter().find(|one| one.id == id).cloned())
+        let state = self.state();
+        let position = state.ids.get(&id);
+        let found = |one: &&StoredEvent| Some(&one.position) == position;
+        Ok(state.events.iter().find(found).cloned())
     }
 
     async fn position_before(&self, time: SystemTime) -> Result<Position> {
@@ -223,6 +251,7 @@ impl Storage for Fake {
             kept
         });
         state.compacted = compacted;
+        self.rewrote(&mut state);
         Ok((before - state.events.len()) as u64)
     }
 
@@ -232,7 +261,9 @@ impl Storage for Fake {
         event_type: EventType,
         rewrite: BodyRewrite,
     ) -> Result<()> {
-        for event in &mut self.state().events {
+        let mut state = self.state();
+        self.rewrote(&mut state);
+        for event in &mut state.events {
             if event.instance == instance
                 && event.event_type == event_type
                 && let Some(body) = rewrite(&event.body)
@@ -295,6 +326,28 @@ impl Storage for Fake {
         Ok(rows.filter(wanted).take(limit).collect())
     }
 
+    async fn learn_contacts(
+        &self,
+        _: InstanceNumber,
+        _: Vec<Sighting>,
+        _: EventsOf<ContactMerge>,
+    ) -> Result<()> {
+        not_faked()
+    }
+
+    async fn lookup_contact(&self, _: InstanceNumber, _: ContactKey) -> Result<Option<ContactRow>> {
+        not_faked()
+    }
+
+    async fn list_contacts(
+        &self,
+        _: InstanceNumber,
+        _: Option<ContactId>,
+        _: usize,
+    ) -> Result<Vec<ContactRow>> {
+        not_faked()
+    }
+
     async fn record_messages(&self, _: Vec<MessageRecord>) -> Result<Vec<bool>> {
         not_faked()
     }
@@ -311,9 +364,7 @@ impl Storage for Fake {
     async fn raise_status(
         &self,
         _: InstanceNumber,
-        _: Vec<String>,
-        _: i32,
-        _: String,
+        _: StatusRise,
         _: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
         not_faked()

@@ -500,7 +500,6 @@ pub(super) fn group_refused(refusal: GroupRefusal) -> Status {
             Reason::GroupAdminRequired,
             "may be asked for by admins of the group only",
         ),
-        GroupFault::TooMany => (Reason::ParticipantsTooMany, "must be fewer"),
         GroupFault::PictureInvalid => (
             Reason::PictureInvalid,
             "must be a JPEG or PNG of at most 2 MiB and 4,096 pixels a side",

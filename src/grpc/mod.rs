@@ -7,6 +7,7 @@
 pub mod access;
 mod api_keys;
 mod codec;
+pub mod contacts;
 mod deadline;
 pub mod ending;
 mod events;

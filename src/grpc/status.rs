@@ -115,6 +115,7 @@ fn code(reason: Reason) -> Code {
         | Reason::MessageNotFound
         | Reason::GroupNotFound
         | Reason::EventNotFound
+        | Reason::ContactNotFound
         | Reason::ApiKeyNotFound => Code::NotFound,
         Reason::InstanceNameTaken => Code::AlreadyExists,
         Reason::InstanceAlreadyPaired

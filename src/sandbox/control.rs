@@ -143,6 +143,7 @@ impl SandboxService for ControlService {
                 self.sandbox.send_group_text(phone, group, text).await?
             }
             Err(_) => {
+                groups::check_none(&request)?;
                 let to = self.sandbox.resolve(&request.to)?;
                 self.sandbox.send_text(phone, to, &request.text).await?
             }

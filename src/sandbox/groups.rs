@@ -171,6 +171,17 @@ impl Sandbox {
         phone.send_to_group(group, message, &withheld_from).await
     }
 
+    /// A phone loses the key by which a device writes to a group, and has to ask for it when it writes again.
+    pub async fn forget_sender_key(
+        &self,
+        phone: Number,
+        group: GroupId,
+        device: DeviceAddress,
+    ) -> Result<(), SandboxError> {
+        let phone = self.network.find_phone(phone)?;
+        phone.forget_sender_key(group, device).await
+    }
+
     /// A group ceases to exist, as when WhatsApp ends it; its members are told why.
     pub fn end_group(&self, group: GroupId, reason: &str) -> Result<(), SandboxError> {
         let mut state = self.network.lock();

@@ -1,7 +1,7 @@
 //! A loopback WhatsApp network with simulated phones.
 //!
 //! It speaks the server's side of WhatsApp's wire protocol on a local port: Noise, pairing, Signal prekeys,
-//! routing, offline queues. Accounts, keys and queues live in a folder or in memory. Phones are driven by
+//! groups, routing, offline queues. Accounts, groups, keys and queues live in a folder or in memory. Phones are driven by
 //! [`Sandbox`], or over gRPC by [`Sandbox::service`], which is a thin layer over it. Names none of the other rooms
 //! and never talks to the real network.
 
@@ -21,6 +21,7 @@ mod network;
 mod pairing;
 mod phone;
 mod phones;
+mod queue;
 mod router;
 mod store;
 mod wire;
@@ -83,6 +84,7 @@ impl Sandbox {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        network.lock().host = address.to_string();
         let phones: Vec<_> = network.lock().phones.values().cloned().collect();
         for phone in phones {
             phone.switch_on().await;

@@ -145,10 +145,7 @@ impl State {
                 .map(|device| CompanionInfo {
                     device,
                     connected: self.links.contains_key(&device),
-                    queued: self
-                        .queues
-                        .get(&device)
-                        .map_or(0, super::router::Queue::len),
+                    queued: self.queues.get(&device).map_or(0, super::queue::Queue::len),
                 })
                 .collect(),
         })

@@ -1,11 +1,12 @@
 //! Everything that is kept: the event log, instances, messages, API keys, remembered requests and
 //! the state of WhatsApp devices, behind one trait.
 //!
-//! Owns durability: a write is answered after its commit, never before, and all writes of one call
-//! are one transaction. Owns the order of the log: order of commit is order of position.
+//! Owns durability: a write is answered after its commit, never before, unless its words say "soon",
+//! and all writes of one call are one transaction. Owns the order of the log: order of commit is order of position.
 //! Never decides, retries or converts: event payloads and message contents are bytes to it.
 //! sqlx is named only below this module.
 
+pub mod contact;
 pub mod device;
 pub mod sqlite;
 
@@ -15,10 +16,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use self::contact::{ContactKey, ContactMerge, ContactRow, Sighting};
 use crate::domain::{
     cursor::{LogEpoch, Position},
     event_type::EventType,
-    ids::{ApiKeyId, EventId, InstanceId, InstanceName, InstanceNumber},
+    ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber},
     permission::Permission,
     session::SessionState,
 };
@@ -55,8 +57,6 @@ pub struct NewEvent {
 pub struct StoredEvent {
     /// Its place.
     pub position: Position,
-    /// Its id.
-    pub id: EventId,
     /// Whose it is.
     pub instance: InstanceNumber,
     /// Its number among the events of the instance, from 1, without a hole.
@@ -94,6 +94,15 @@ pub struct EventPage {
     /// Everything up to here was looked at: the last event's place, or, where no more match, the
     /// head (or `up_to`) as of the read.
     pub looked_at: Position,
+}
+
+/// The newest events, as far as they are in memory.
+#[derive(Clone, Debug)]
+pub struct RecentEvents {
+    /// What `log_rewrites` said of these.
+    pub rewrites: u64,
+    /// In the order of the log, without a hole.
+    pub events: Vec<StoredEvent>,
 }
 
 /// Where the log begins and ends.
@@ -378,6 +387,19 @@ pub struct MessageQuery {
     pub limit: usize,
 }
 
+/// What was told of messages that the account wrote.
+#[derive(Clone, Debug)]
+pub struct StatusRise {
+    /// WhatsApp's ids of the messages.
+    pub message_ids: Vec<String>,
+    /// Number of `wagate.v1.MessageStatus`.
+    pub status: i32,
+    /// WhatsApp's reason for an error.
+    pub reason: String,
+    /// The JID of the one whose receipt it is.
+    pub party: Option<String>,
+}
+
 /// What came of accepting a message to send.
 #[derive(Clone, Debug)]
 pub enum AcceptOutcome {
@@ -473,6 +495,12 @@ pub trait Storage: Send + Sync + 'static {
     fn log_head(&self) -> watch::Receiver<Position>;
     /// Appends in order, in one transaction.
     async fn append_events(&self, events: Vec<NewEvent>) -> Result<()>;
+    /// The first events after this place, without asking the database; `None` if one of them may no
+    /// longer be in memory. Holds what is committed as soon as `log_head` tells of it.
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents>;
+    /// How often a commit has changed or removed events. Whoever keeps copies of events asks before
+    /// each use, and throws them away when this has moved.
+    fn log_rewrites(&self) -> u64;
     /// Reads after a place.
     async fn read_events(&self, query: EventQuery) -> Result<EventPage>;
     /// Finds one event.
@@ -530,6 +558,30 @@ pub trait Storage: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<InstanceRow>>;
 
+    // Contacts.
+
+    /// Enters sightings of people into the ledger, with the events of those that turn out to be one.
+    /// One transaction.
+    async fn learn_contacts(
+        &self,
+        instance: InstanceNumber,
+        sightings: Vec<Sighting>,
+        events: EventsOf<ContactMerge>,
+    ) -> Result<()>;
+    /// Finds one.
+    async fn lookup_contact(
+        &self,
+        instance: InstanceNumber,
+        key: ContactKey,
+    ) -> Result<Option<ContactRow>>;
+    /// Lists them in the order of their ids, after one.
+    async fn list_contacts(
+        &self,
+        instance: InstanceNumber,
+        after: Option<ContactId>,
+        limit: usize,
+    ) -> Result<Vec<ContactRow>>;
+
     // Messages.
 
     /// Stores what is new of these with its events; says for each whether it was. One transaction.
@@ -543,13 +595,12 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<AcceptOutcome>;
     /// Raises the status of the account's own message in every chat that holds this id (WhatsApp's
     /// receipts name the chat unreliably), with its events. A status that is not higher changes
-    /// nothing. Returns the rows that changed.
+    /// nothing; in a group it still has its events if it is higher for this party. Returns the rows
+    /// that changed.
     async fn raise_status(
         &self,
         instance: InstanceNumber,
-        message_ids: Vec<String>,
-        status: i32,
-        reason: String,
+        rise: StatusRise,
         effects: EffectsOf,
     ) -> Result<Vec<MessageRow>>;
     /// Finds a message by WhatsApp's id, newest first where several chats hold it.

@@ -15,6 +15,7 @@ use whatsapp_rust::{
 use super::{
     addresses::other_names,
     amending::{Carrier, late_vote},
+    contacts::{self, Contacts},
     convert::{
         context,
         ids::{Account, Names, is_same},
@@ -44,6 +45,7 @@ const RETRY_AFTER: [Duration; 3] = [
 pub(super) struct Intake {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) instance: watch::Receiver<InstanceRow>,
+    pub(super) contacts: Contacts,
 }
 
 impl Intake {
@@ -57,6 +59,9 @@ impl Intake {
         if rows.is_empty() {
             return Ok(());
         }
+        // First, so that whoever hears of the message finds its sender.
+        let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
+        self.contacts.see(people.collect()).await;
         let mut pauses = RETRY_AFTER.into_iter();
         loop {
             let Err(error) = self.storage.record_messages(rows.clone()).await else {

@@ -298,6 +298,10 @@ pub(super) fn is_linked(client: &Client) -> bool {
     device.account.is_some()
 }
 
+/// How long a message can be sent again to a device that could not read it: as long as WhatsApp keeps
+/// messages for a device that is away.
+const KEEP_SENT: Duration = Duration::from_secs(30 * 86_400);
+
 /// The library's defaults fit one busy account; a gateway holds thousands of mostly idle ones.
 fn small_caches() -> CacheConfig {
     let hour = Some(Duration::from_secs(3_600));
@@ -306,6 +310,7 @@ fn small_caches() -> CacheConfig {
         device_registry_cache: CacheEntryConfig::new(hour, 1_200),
         session_locks_capacity: 1_000,
         chat_lanes_capacity: 500,
+        sent_message_ttl_secs: KEEP_SENT.as_secs(),
         ..Default::default()
     }
 }

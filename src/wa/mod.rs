@@ -7,6 +7,7 @@
 
 mod addresses;
 mod amending;
+mod contacts;
 mod convert;
 mod error;
 mod groups;
@@ -24,7 +25,9 @@ mod supervision;
 
 pub use convert::{
     inbound::poll_option,
-    rows::{instance as instance_resource, message as message_resource},
+    rows::{
+        contact as contact_resource, instance as instance_resource, message as message_resource,
+    },
 };
 pub use error::{WaError, network_name};
 pub use groups::{

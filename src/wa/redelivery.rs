@@ -98,8 +98,7 @@ async fn ask(
     client
         .request_message_retry(&stanza.as_node_ref(), options)
         .await?;
-    // Asked once. If it is delivered as it was once more, it may be acknowledged.
-    backend.settle(message).await?;
+    // It is settled once it has come, not before: until then every login brings it here again.
     Ok(())
 }
 

@@ -34,7 +34,7 @@ use crate::{
 /// Instances read at once while starting.
 const START_PAGE: usize = 500;
 
-/// The first dials after a start are spread over this much per instance, …
+/// WhatsApp sees the first dials after a start spread over this much per instance, …
 const SPREAD_EACH: Duration = Duration::from_millis(5);
 
 /// … but no longer than this.
@@ -76,10 +76,16 @@ impl Registry {
                 break;
             }
         }
-        let running = rows.iter().filter(|row| row.state.is_running()).count();
-        let spread = (SPREAD_EACH * u32::try_from(running).unwrap_or(u32::MAX)).min(SPREAD_MOST);
+        let dials = |row: &InstanceRow| row.network == Network::WhatsApp && row.state.is_running();
+        let dialling = rows.iter().filter(|row| dials(row)).count();
+        let spread = (SPREAD_EACH * u32::try_from(dialling).unwrap_or(u32::MAX)).min(SPREAD_MOST);
         for row in rows {
-            registry.adopt(row, spread.mul_f64(rand::rng().random()));
+            // The sandbox is ours and minds no crowd.
+            let first_delay = match row.network {
+                Network::WhatsApp => spread.mul_f64(rand::rng().random()),
+                Network::Sandbox => Duration::ZERO,
+            };
+            registry.adopt(row, first_delay);
         }
         Ok(registry)
     }

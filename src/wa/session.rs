@@ -23,6 +23,7 @@ use whatsapp_rust::types::events::Event;
 use self::{observing::show, writing::Details};
 use super::{
     addresses::Addresses,
+    contacts::Contacts,
     error::WaError,
     groups::Groups,
     hook::Intake,
@@ -106,6 +107,7 @@ pub(super) fn spawn(
 ) -> Handle {
     let (commands, inbox) = mpsc::channel(COMMANDS_WAITING);
     let (instance, seen) = watch::channel(row);
+    let contacts = Contacts::new(shared.storage.clone(), seen.clone());
     let (client, open) = watch::channel(None);
     let addresses = Arc::new(Addresses::default());
     let groups = Groups::new(
@@ -127,6 +129,7 @@ pub(super) fn spawn(
         shared,
         instance,
         outbox: outbox.clone(),
+        contacts,
         groups: groups.clone(),
         inbox,
         link: None,
@@ -147,6 +150,7 @@ struct Session {
     shared: Arc<Shared>,
     instance: watch::Sender<InstanceRow>,
     outbox: Arc<Outbox>,
+    contacts: Contacts,
     groups: Arc<Groups>,
     inbox: mpsc::Receiver<Command>,
     link: Option<Link>,
@@ -247,6 +251,14 @@ impl Session {
         self.instance.borrow().state
     }
 
+    fn intake(&self) -> Intake {
+        Intake {
+            storage: self.shared.storage.clone(),
+            instance: self.instance.subscribe(),
+            contacts: self.contacts.clone(),
+        }
+    }
+
     fn backend(&self) -> DeviceBackend {
         DeviceBackend::new(self.shared.storage.as_ref(), self.number())
     }
@@ -299,10 +311,8 @@ impl Session {
         let shared = self.shared.clone();
         let row = self.row();
         let mut writable = shared.storage.writable();
-        let hook = Intake {
-            storage: shared.storage.clone(),
-            instance: self.instance.subscribe(),
-        };
+        let hook = self.intake();
+        let contacts = self.contacts.clone();
         self.starting = Some(tokio::spawn(async move {
             let mut pause = Duration::from_secs(1);
             loop {
@@ -314,7 +324,8 @@ impl Session {
                 let plan = Plan {
                     network: row.network,
                     // A new one each time: one that failed once writes no more.
-                    backend: DeviceBackend::new(shared.storage.as_ref(), row.number),
+                    backend: DeviceBackend::new(shared.storage.as_ref(), row.number)
+                        .telling(contacts.clone()),
                     hook: hook.clone(),
                     pair_with: pair_with.clone(),
                     first_delay,

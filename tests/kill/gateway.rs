@@ -62,6 +62,7 @@ pub enum Death {
 
 /// The program and its folder.
 pub struct Gateway {
+    program: PathBuf,
     folder: PathBuf,
     network_url: String,
     network_key: String,
@@ -71,8 +72,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(folder: PathBuf, network: &Sandbox) -> Self {
+    pub fn new(program: PathBuf, folder: PathBuf, network: &Sandbox) -> Self {
         Self {
+            program,
             folder,
             network_url: network.ws_url(),
             network_key: hex::encode(network.static_key()),
@@ -98,7 +100,7 @@ impl Gateway {
             .create(true)
             .append(true)
             .open(self.log())?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wagate"));
+        let mut command = Command::new(&self.program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(&self.folder)

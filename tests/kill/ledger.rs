@@ -13,6 +13,8 @@ pub struct Inbound {
     pub phone: Number,
     /// Index of the instance.
     pub instance: usize,
+    /// Written into a group that the account is in.
+    pub in_group: bool,
     pub text: String,
     pub message_id: String,
 }

@@ -1,7 +1,7 @@
 //! Kills wagate again and again while phones and callers talk through it, and checks that nothing was
 //! lost and nothing doubled.
 //!
-//! The network runs in this process; wagate is the real program. Phones send numbered texts, callers
+//! The network runs in this process; wagate is the real program. Phones send numbered texts, also in groups, callers
 //! send with request ids and call again across every outage, subscribers resume from the cursor of
 //! what they processed last. Wagate dies by SIGKILL at any moment or by its own hand at a named one
 //! (`wagate::crash_points`). After every round of kills all that was said is compared with the log,
@@ -21,7 +21,7 @@ mod tally;
 mod watch;
 mod wire;
 
-use std::{process::ExitCode, sync::Arc, time::Instant};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -29,7 +29,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use wagate::{
     proto::v1::{self, InstanceState, pair_instance_response::Step},
-    sandbox::{Number, PhoneOptions, Sandbox, SandboxConfig},
+    sandbox::{GroupId, NewGroup, Number, PhoneOptions, Sandbox, SandboxConfig},
 };
 
 use api::Api;
@@ -68,6 +68,9 @@ struct Options {
     /// Die at this crash point only, every time.
     #[arg(long)]
     point: Option<String>,
+    /// The program to kill; the one that was built with this if not given.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_wagate"))]
+    program: PathBuf,
     /// Leave the folders and the log of wagate even if all is well.
     #[arg(long)]
     keep: bool,
@@ -81,6 +84,8 @@ pub struct World {
     pub network: Sandbox,
     pub accounts: Arc<[Account]>,
     pub phones: Vec<Number>,
+    /// Everybody is in them: one names its members by number, one by hidden identity.
+    pub groups: Vec<GroupId>,
     pub ledger: Arc<Ledger>,
     pub wire: Wire,
     pub subscribers: usize,
@@ -141,21 +146,43 @@ async fn run(options: &Options, seed: u64) -> anyhow::Result<bool> {
     let began = Instant::now();
     println!("{}", options.again(seed));
     let mut folder = tempfile::tempdir()?;
+    // What the network and its phones complain about.
+    let told = std::fs::File::create(folder.path().join("network.log"))?;
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(told)
+        .init();
     let network = Sandbox::start(SandboxConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         data_dir: Some(folder.path().join("network")),
     })
     .await?;
-    let mut gateway = Gateway::new(folder.path().join("gateway"), &network);
+    let mut gateway = Gateway::new(
+        options.program.clone(),
+        folder.path().join("gateway"),
+        &network,
+    );
     gateway.start(None)?;
     let accounts = open_accounts(&gateway, &network).await?;
     let mut phones = Vec::new();
     for lid_addressed in PHONES {
         phones.push(new_phone(&network, "Phone", lid_addressed).await?);
     }
+    let mut groups = Vec::new();
+    for number_addressed in [true, false] {
+        let members = accounts.iter().map(|account| account.number);
+        let new = NewGroup {
+            subject: "Everybody".to_owned(),
+            members: members.chain(phones[1..].iter().copied()).collect(),
+            number_addressed,
+        };
+        groups.push(network.create_group(phones[0], new).await?.0);
+    }
     let world = World {
         accounts: accounts.into(),
         phones,
+        groups,
         ledger: Arc::default(),
         wire: Wire::default(),
         subscribers: options.subscribers,

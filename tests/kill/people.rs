@@ -12,7 +12,7 @@ use tokio::{
 };
 use wagate::{
     proto::v1,
-    sandbox::{Number, Sandbox, SandboxError},
+    sandbox::{GroupId, GroupText, Number, Sandbox, SandboxError, SentText},
 };
 
 use crate::{
@@ -40,9 +40,22 @@ pub struct Account {
     pub number: Number,
 }
 
+/// Where a phone writes.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// To an account of the gateway, by its index.
+    Instance(usize),
+    /// Into a group that all accounts are in.
+    Group {
+        group: GroupId,
+        /// An account that does not get the key and has to ask for it.
+        keyless: Option<usize>,
+    },
+}
+
 /// Something a phone is to write.
 pub struct Errand {
-    pub instance: usize,
+    pub to: Place,
     pub text: String,
 }
 
@@ -68,24 +81,56 @@ pub async fn phone(
     ledger: Arc<Ledger>,
 ) -> anyhow::Result<()> {
     while let Some(errand) = errands.recv().await {
-        let to = accounts[errand.instance].number;
         let sent = loop {
-            match network.send_text(number, to, &errand.text).await {
+            match write(&network, number, &accounts, &errand).await {
                 Ok(sent) => break sent,
                 // Nothing was sent; the phone comes back by itself.
                 Err(SandboxError::NotConnected(_)) => sleep(RETRY_PAUSE).await,
                 Err(error) => return Err(error).context("a phone can't send"),
             }
         };
-        ledger.books().inbound.push(Inbound {
-            phone: number,
-            instance: errand.instance,
-            text: errand.text,
-            message_id: sent.id,
-        });
+        let (readers, in_group) = match errand.to {
+            Place::Instance(one) => (one..one + 1, false),
+            Place::Group { .. } => (0..accounts.len(), true),
+        };
+        ledger
+            .books()
+            .inbound
+            .extend(readers.map(|instance| Inbound {
+                phone: number,
+                instance,
+                in_group,
+                text: errand.text.clone(),
+                message_id: sent.id.clone(),
+            }));
         sleep(Duration::from_millis(chance.random_range(0..15))).await;
     }
     Ok(())
+}
+
+async fn write(
+    network: &Sandbox,
+    from: Number,
+    accounts: &[Account],
+    errand: &Errand,
+) -> Result<SentText, SandboxError> {
+    match errand.to {
+        Place::Instance(one) => {
+            let to = accounts[one].number;
+            network.send_text(from, to, &errand.text).await
+        }
+        Place::Group { group, keyless } => {
+            let text = GroupText {
+                text: errand.text.clone(),
+                withheld_from: keyless
+                    .map(|one| accounts[one].number.device(1))
+                    .into_iter()
+                    .collect(),
+                ..Default::default()
+            };
+            network.send_group_text(from, group, text).await
+        }
+    }
 }
 
 /// A caller at work until its orders end: calls until it has an answer, always under the same

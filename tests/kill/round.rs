@@ -15,6 +15,7 @@ use tokio::{
 use wagate::{
     domain::cursor::Cursor,
     proto::v1::{self, MessageStatus},
+    sandbox::GroupId,
 };
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     audit::{self, Carried},
     chance,
     gateway::{Gateway, Plan},
-    people::{self, Errand, Order},
+    people::{self, Errand, Order, Place},
     subscribers::{History, Phase, Subscriber},
     tally::Tally,
     watch::{self as properties, Log},
@@ -37,6 +38,12 @@ const SETTLE_TIME: Duration = Duration::from_secs(120);
 
 /// How often it is looked whether everything has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How much of what phones say they say in groups, where every account hears it.
+const IN_GROUPS: f64 = 0.2;
+
+/// How much of that an account is not given the key for.
+const WITHOUT_KEY: f64 = 0.05;
 
 /// Pause between two portions of what is said in one life.
 const PORTION_EVERY: Duration = Duration::from_millis(60);
@@ -212,8 +219,7 @@ impl Played {
         drop(books);
         world.wire.with(|notes| {
             tally.retries = notes.retries;
-            notes.acked.clear();
-            notes.handed.clear();
+            notes.clear();
         });
     }
 }
@@ -261,6 +267,7 @@ struct Crowd {
     callers: Vec<mpsc::UnboundedSender<Order>>,
     /// Whom callers write to: phones and owners.
     everybody: Vec<wagate::sandbox::Number>,
+    groups: Vec<GroupId>,
     /// The owner of each account, to whom the account itself does not write.
     owners: Vec<wagate::sandbox::Number>,
     inbound: u64,
@@ -307,6 +314,7 @@ impl Crowd {
             phones,
             callers,
             everybody: world.everybody(),
+            groups: world.groups.clone(),
             owners: world
                 .accounts
                 .iter()
@@ -331,8 +339,15 @@ impl Crowd {
     fn say(&mut self, inbound: u64, outbound: u64) {
         while self.inbound < inbound {
             let phone = self.dice.random_range(0..self.phones.len());
-            let instance = self.dice.random_range(0..self.accounts);
-            self.write(phone, instance);
+            let to = if self.dice.random_bool(IN_GROUPS) {
+                let group = self.groups[self.dice.random_range(0..self.groups.len())];
+                let account = self.dice.random_range(0..self.accounts);
+                let keyless = self.dice.random_bool(WITHOUT_KEY).then_some(account);
+                Place::Group { group, keyless }
+            } else {
+                Place::Instance(self.dice.random_range(0..self.accounts))
+            };
+            self.write(phone, to);
         }
         while self.outbound < outbound {
             let instance = self.dice.random_range(0..self.accounts);
@@ -343,11 +358,11 @@ impl Crowd {
         }
     }
 
-    fn write(&mut self, phone: usize, instance: usize) {
+    fn write(&mut self, phone: usize, to: Place) {
         self.inbound += 1;
         let text = format!("in {} {}", self.round, self.inbound);
         // A phone that is gone has failed, which its task tells.
-        self.phones[phone].send(Errand { instance, text }).ok();
+        self.phones[phone].send(Errand { to, text }).ok();
     }
 
     fn order(&mut self, instance: usize, to: wagate::sandbox::Number) {
@@ -367,11 +382,17 @@ impl Crowd {
         self.callers[caller].send(order).ok();
     }
 
-    /// One text both ways between everybody: every session must still work.
+    /// One text both ways between everybody and into every group: every session must still work.
     fn last_words(&mut self, world: &World) {
+        for phone in 0..self.phones.len() {
+            for group in self.groups.clone() {
+                let keyless = None;
+                self.write(phone, Place::Group { group, keyless });
+            }
+        }
         for instance in 0..self.accounts {
             for phone in 0..self.phones.len() {
-                self.write(phone, instance);
+                self.write(phone, Place::Instance(instance));
             }
             for to in world.everybody() {
                 if to != self.owners[instance] {

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::interval;
@@ -20,8 +20,12 @@ pub struct Notes {
     pub acked: HashSet<(usize, String)>,
     /// How often each message was handed to a device.
     pub handed: HashMap<(usize, String), u32>,
-    /// Messages that a device could not read and asked for again.
+    /// How often a device could not read a message and asked for it again.
     pub retries: u64,
+    /// Those messages; each may come after what was written after it.
+    pub asked_again: HashSet<(usize, String)>,
+    /// What went by about each message, for whoever wonders where one went.
+    trails: HashMap<(usize, String), Vec<String>>,
 }
 
 /// The notes, shared by their writer and their readers.
@@ -51,26 +55,49 @@ impl Wire {
 }
 
 impl Notes {
+    /// What went by about a message, a line each.
+    pub fn trail(&self, instance: usize, id: &str) -> String {
+        let trail = self.trails.get(&(instance, id.to_owned()));
+        trail.map_or(String::new(), |lines| lines.join("\n     "))
+    }
+
+    /// Forgets everything but how often a device asked again.
+    pub fn clear(&mut self) {
+        self.acked.clear();
+        self.handed.clear();
+        self.asked_again.clear();
+        self.trails.clear();
+    }
+
     fn note(&mut self, instance: usize, entry: &WireEntry) {
         let head = entry.text.split('>').next().unwrap_or_default();
         let Some(id) = attribute(head, "id") else {
             return;
         };
+        let line = format!("{} {:?} {head}>", millis(entry.time), entry.direction);
+        let more = entry.text.split("<item ").skip(1);
+        let named: Vec<String> = more
+            .filter_map(|item| attribute(item, "id"))
+            .chain(std::iter::once(id))
+            .map(str::to_owned)
+            .collect();
+        for named in &named {
+            let trail = self.trails.entry((instance, named.clone())).or_default();
+            trail.push(line.clone());
+        }
         match entry.direction {
             Direction::ToDevice if head.starts_with("<message ") => {
                 *self.handed.entry((instance, id.to_owned())).or_default() += 1;
             }
             Direction::FromDevice if head.starts_with("<receipt ") => {
                 match attribute(head, "type") {
-                    Some("retry" | "enc_rekey_retry") => self.retries += 1,
+                    Some("retry" | "enc_rekey_retry") => {
+                        self.retries += 1;
+                        self.asked_again.insert((instance, id.to_owned()));
+                    }
                     _ => {
-                        let more = entry.text.split("<item ").skip(1);
-                        for id in more
-                            .filter_map(|item| attribute(item, "id"))
-                            .chain(std::iter::once(id))
-                        {
-                            self.acked.insert((instance, id.to_owned()));
-                        }
+                        let named = named.into_iter().map(|id| (instance, id));
+                        self.acked.extend(named);
                     }
                 }
             }
@@ -95,4 +122,10 @@ fn attribute<'t>(head: &'t str, name: &str) -> Option<&'t str> {
             _ => rest = after,
         }
     }
+}
+
+/// Milliseconds since the epoch: wagate's log and the network's say when, and this is what they share.
+fn millis(time: SystemTime) -> u128 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis())
 }

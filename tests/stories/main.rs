@@ -3,12 +3,17 @@
 mod support;
 
 mod command_line;
+mod contacts;
 mod conversation;
 mod damage;
 mod disk;
 mod ending;
 mod errors;
 mod foreign;
+mod groups;
+mod groups_joining;
+mod groups_talking;
+mod groups_trouble;
 mod guards;
 mod hostile;
 mod hostile_callers;

@@ -5,12 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use tonic::{Response, Status};
 
 use super::{Answer, duration, number, proto_duration, timestamp};
-use crate::{
-    proto::sandbox_v1::{self as pb, update_group_request::Setting},
-    sandbox::{
-        Group, GroupAdds, GroupId, GroupSetting, GroupText, Invitation, Joined, MemberChange,
-        MemberOutcome, NewGroup, Number, Rank, Sandbox, SandboxError,
-    },
+use crate::proto::sandbox_v1::{self as pb, update_group_request::Setting};
+use crate::sandbox::{
+    Group, GroupAdds, GroupId, GroupSetting, GroupText, Invitation, Joined, MemberChange,
+    MemberOutcome, NewGroup, Number, Rank, Sandbox, SandboxError,
 };
 
 pub(super) fn id(text: &str) -> Result<GroupId, SandboxError> {
@@ -18,6 +16,18 @@ pub(super) fn id(text: &str) -> Result<GroupId, SandboxError> {
         .map_err(|error: crate::sandbox::InvalidGroupId| {
             SandboxError::invalid("group", error.to_string())
         })
+}
+
+/// Refuses to one person what only goes to a group.
+pub(super) fn check_none(request: &pb::SendTextRequest) -> Result<(), SandboxError> {
+    let set = [
+        ("mentions", !request.mentions.is_empty()),
+        ("quoted_id", !request.quoted_id.is_empty()),
+    ];
+    match set.into_iter().find(|(_, set)| *set) {
+        Some((field, _)) => Err(SandboxError::invalid(field, "is for groups only")),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn text(request: pb::SendTextRequest) -> GroupText {
@@ -64,6 +74,7 @@ pub(super) async fn update(
         }
         Some(Setting::Approval(on)) => GroupSetting::Approval(on),
         Some(Setting::MembersAdd(on)) => GroupSetting::MembersAdd(on),
+        Some(Setting::Picture(jpeg)) => GroupSetting::Picture(jpeg.to_vec()),
         Some(Setting::History(on)) => GroupSetting::History(on),
         None => return Err(SandboxError::invalid("setting", "name one").into()),
     };

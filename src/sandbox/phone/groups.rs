@@ -11,6 +11,7 @@ use crate::sandbox::{
 };
 
 const NAMESPACE: &str = "w:g2";
+const PICTURES: &str = "w:profile:picture";
 
 /// A group to be created.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +90,8 @@ pub enum GroupSetting {
     MembersAdd(bool),
     /// Newcomers are sent what was written before.
     History(bool),
+    /// A JPEG image; no picture when empty.
+    Picture(Vec<u8>),
 }
 
 impl MemberChange {
@@ -196,6 +199,12 @@ impl Phone {
             GroupSetting::Ephemeral(seconds) => NodeBuilder::new("ephemeral")
                 .attr("expiration", seconds)
                 .build(),
+            GroupSetting::Picture(jpeg) => {
+                let picture = NodeBuilder::new("picture").attr("type", "image");
+                let picture = (!jpeg.is_empty()).then(|| picture.bytes(jpeg).build());
+                self.ask("set", PICTURES, group.jid(), picture).await?;
+                return Ok(());
+            }
             GroupSetting::MembersAdd(on) => mode_node("member_add_mode", on, MEMBER_ADD),
             GroupSetting::Approval(on) => {
                 let state = if on { "on" } else { "off" };

@@ -123,13 +123,18 @@ impl Inbox {
 
     /// The latest message with an id.
     pub fn find(&self, id: &str) -> Option<InboxMessage> {
+        self.latest(|message| message.id == id)
+    }
+
+    /// A message by its author and id.
+    pub fn said_by(&self, sender: Number, id: &str) -> Option<InboxMessage> {
+        self.latest(|message| message.sender.number == sender && message.id == id)
+    }
+
+    fn latest(&self, wanted: impl Fn(&InboxMessage) -> bool) -> Option<InboxMessage> {
         let entries = self.lock();
-        let found = entries
-            .messages
-            .iter()
-            .rev()
-            .find(|message| message.id == id);
-        found.cloned()
+        let mut latest_first = entries.messages.iter().rev();
+        latest_first.find(|message| wanted(message)).cloned()
     }
 
     /// Gives a message its place; readers see it after [`Inbox::publish`], once the batch is stored.

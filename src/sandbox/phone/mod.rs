@@ -10,6 +10,7 @@ pub mod groups;
 pub mod inbox;
 mod peer;
 mod receive;
+mod retry;
 pub mod send;
 mod sender_keys;
 mod signal;
@@ -46,7 +47,7 @@ use signal::SignalState;
 /// One-time prekeys per upload.
 const PREKEYS: u32 = 50;
 
-/// Sent messages kept for devices that ask for one again.
+/// Messages to own devices that no screen shows, kept for a device that asks for one again.
 const OUTBOX: usize = 200;
 
 const SIGNED_PREKEY_ID: u32 = 1;

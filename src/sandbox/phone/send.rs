@@ -68,14 +68,7 @@ impl Phone {
         };
         let id = message_id();
         let time = wire::now();
-        let copy = Message {
-            device_sent_message: MessageField::some(message::DeviceSentMessage {
-                destination_jid: Some(route.chat.to_string()),
-                message: MessageField::some(message.clone()),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
+        let copy = own_copy(&route.chat, message.clone());
         let mut batch = Batch::default();
         let mut participants = Vec::new();
         for (device, jid) in &route.devices {
@@ -93,7 +86,6 @@ impl Phone {
                 );
             }
         }
-        let encoded = Bytes::from(message.encode_to_vec());
         let seen = self.inbox.stage(
             InboxMessage {
                 sequence: 0,
@@ -105,14 +97,13 @@ impl Phone {
                 push_name: route.push_name,
                 time: since_epoch(time),
                 text: text_of(&message),
-                message: encoded.clone(),
+                message: Bytes::from(message.encode_to_vec()),
             },
             &mut batch,
         );
         // A ratchet that has moved must be stored before what it encrypted can be seen.
         network.store.commit(&batch)?;
         self.inbox.publish(seen);
-        mind.remember(id.clone(), encoded);
         let stanza = kind(NodeBuilder::new("message"), &message)
             .attr("to", route.chat)
             .attr("id", id.as_str())
@@ -198,8 +189,7 @@ impl Phone {
         let to = wire::jid(receipt, "from")?;
         let count: u32 = wire::number(receipt.get_optional_child("retry")?, "count").unwrap_or(1);
         let mut mind = self.mind.lock().await;
-        let (_, encoded) = mind.outbox.iter().find(|(sent, _)| *sent == id)?;
-        let mut message = Message::decode_from_slice(encoded).ok()?;
+        let mut message = self.sent_message(&mind, device, &id)?;
         let mut batch = Batch::default();
         let group = GroupId::of(&to);
         if let Some(group) = group {
@@ -215,10 +205,9 @@ impl Phone {
             .await?;
         enc.attrs.insert("count", count);
         network.store.commit(&batch).ok()?;
-        let stanza = NodeBuilder::new("message")
+        let stanza = kind(NodeBuilder::new("message"), &message)
             .attr("to", to)
             .attr("id", id)
-            .attr("type", "text")
             .children([enc]);
         let stanza = match wire::jid(receipt, "participant").filter(|_| group.is_some()) {
             Some(device) => stanza.attr("participant", device).build(),
@@ -227,9 +216,40 @@ impl Phone {
         network.receive(connection, self.role(), stanza);
         Some(())
     }
+
+    /// A message as it was sent to a device.
+    fn sent_message(&self, mind: &Mind, device: DeviceAddress, id: &str) -> Option<Message> {
+        let said = self.inbox.said_by(self.number, id);
+        let Some(said) = said else {
+            let (_, unseen) = mind.outbox.iter().find(|(sent, _)| sent == id)?;
+            return Message::decode_from_slice(unseen).ok();
+        };
+        let message = Message::decode_from_slice(&said.message).ok()?;
+        if device.number != self.number || said.chat == self.number {
+            return Some(message);
+        }
+        let network = self.network.upgrade()?;
+        let state = network.lock();
+        let namespace = state.accounts.get(&self.number)?.namespace();
+        let chat = state.accounts.get(&said.chat)?.jid(namespace);
+        Some(own_copy(&chat, message))
+    }
+}
+
+/// What the account's other devices get of a message: the message and the chat it was written in.
+fn own_copy(chat: &Jid, message: Message) -> Message {
+    Message {
+        device_sent_message: MessageField::some(message::DeviceSentMessage {
+            destination_jid: Some(chat.to_string()),
+            message: MessageField::some(message),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 impl Mind {
+    /// Keeps what no screen shows, or not yet, for devices that ask for it again.
     pub(super) fn remember(&mut self, id: String, message: Bytes) {
         if self.outbox.len() == OUTBOX {
             self.outbox.pop_front();

@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     str::FromStr as _,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -17,16 +17,24 @@ use super::Options;
 use crate::storage::{Result, StorageError};
 
 /// What made each version of the schema from the one before. Never change one, only append.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_groups.sql"),
-    include_str!("migrations/0003_kinds.sql"),
+    include_str!("migrations/0003_contacts.sql"),
+    include_str!("migrations/0004_kinds.sql"),
 ];
 
 /// "wgat": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x7767_6174;
 
+/// How long a process that was killed may take to let go of the database.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that a reader's thread may be ahead of its reader: a page, so that the two seldom wait for
+/// one another.
+const ROWS_AHEAD: usize = 512;
 /// Prepared statements of the writer: a few dozen texts, each in up to eight sizes.
 const WRITER_STATEMENTS: usize = 256;
 
@@ -39,7 +47,7 @@ pub(super) struct Database {
 
 /// Opens the file, or makes it, and brings it to this version.
 pub(super) async fn open(path: &Path, options: &Options) -> Result<Database> {
-    let lock = lock(path)?;
+    let lock = lock(path).await?;
     let mut writer = connect_options(path, options)?
         .statement_cache_capacity(WRITER_STATEMENTS)
         .connect()
@@ -57,6 +65,7 @@ pub(super) async fn open(path: &Path, options: &Options) -> Result<Database> {
         .connect_with(
             connect_options(path, options)?
                 .create_if_missing(false)
+                .row_buffer_size(ROWS_AHEAD)
                 .pragma("query_only", "ON"),
         )
         .await
@@ -84,7 +93,7 @@ fn connect_options(path: &Path, options: &Options) -> Result<SqliteConnectOption
 }
 
 /// The counters of the log live in memory, so a second writer would break them.
-fn lock(path: &Path) -> Result<File> {
+async fn lock(path: &Path) -> Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
@@ -99,13 +108,21 @@ fn lock(path: &Path) -> Result<File> {
         .write(true)
         .open(&name)
         .map_err(unavailable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StorageError::Unavailable(anyhow!(
-            "another process uses {}; stop it or choose another database",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(unavailable(error)),
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(StorageError::Unavailable(anyhow!(
+                    "another process uses {}; stop it or choose another database",
+                    path.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(unavailable(error)),
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! One device's rows.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
@@ -13,7 +11,7 @@ use super::{
     merging::{TokenWrite, expire_secrets, expire_tokens, put_secrets, write_token},
     rows,
     unit::Unit,
-    writer::Writer,
+    writer::{Steps, Writer},
 };
 use crate::{
     domain::ids::InstanceNumber,
@@ -80,28 +78,6 @@ async fn change(work: &(InstanceNumber, Vec<RecordChange>), unit: &mut Unit) -> 
         unit.change_record(*instance, change.clone());
     }
     Ok(())
-}
-
-async fn take(
-    key: &(InstanceNumber, RecordKind, Arc<str>),
-    unit: &mut Unit,
-) -> Result<Option<Bytes>> {
-    own(unit, key.0).await?;
-    let (instance, kind, name) = key.clone();
-    if let Some(pending) = unit.pending_record(key) {
-        unit.change_record(instance, RecordChange::Delete { kind, key: name });
-        return Ok(pending);
-    }
-    let row = sqlx::query(
-        "DELETE FROM device_record WHERE instance = ? AND kind = ? AND key = ? RETURNING value",
-    )
-    .bind(instance.0)
-    .bind(kind as i16)
-    .bind(name)
-    .fetch_optional(&mut unit.connection)
-    .await?;
-    let value: Option<Vec<u8>> = row.map(|row| row.try_get(0)).transpose()?;
-    Ok(value.map(Bytes::from))
 }
 
 async fn delete_prefix(
@@ -310,11 +286,20 @@ impl DeviceStorage for SqliteDevice {
             .await
     }
 
-    async fn take_record(&self, kind: RecordKind, key: &str) -> Result<Option<Bytes>> {
+    async fn change_records_soon(&self, changes: Vec<RecordChange>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         self.writer
-            .steps((self.instance, kind, Arc::from(key)), |key, unit| {
-                Box::pin(take(key, unit))
-            })
+            .write_soon(Steps::new((self.instance, changes), |work, unit| {
+                Box::pin(change(work, unit))
+            }))
+            .await
+    }
+
+    async fn written(&self) -> Result<()> {
+        self.writer
+            .steps((), |_, _| Box::pin(std::future::ready(Ok(()))))
             .await
     }
 

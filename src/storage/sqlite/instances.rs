@@ -35,7 +35,11 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 2] = [
+const PURGES: [&str; 6] = [
+    "DELETE FROM contact WHERE instance = ?",
+    "DELETE FROM contact_pair WHERE instance = ?",
+    "DELETE FROM contact_alias WHERE instance = ?",
+    "DELETE FROM message_receipt WHERE instance = ?",
     "DELETE FROM message WHERE instance = ?",
     "DELETE FROM request WHERE instance = ?",
 ];

@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
-use uuid::Uuid;
 
 use super::{rows, time, unit::Unit};
 use crate::{
@@ -21,7 +20,7 @@ macro_rules! with_columns {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
-            " position, id, instance, instance_sequence, event_type, record_time, body ",
+            " position, instance, instance_sequence, event_type, record_time, body ",
             $after
         )
     };
@@ -35,7 +34,7 @@ const SEEK_INSTANCES: usize = 16;
 /// The event, or `None` for a type that this version does not know: such a row was written by
 /// another version and is passed over rather than stopping every reader at it.
 fn event_of(row: &SqliteRow) -> Result<Option<StoredEvent>> {
-    let name: &str = row.try_get(4)?;
+    let name: &str = row.try_get(3)?;
     let Some(event_type) = EventType::EVERY
         .into_iter()
         .find(|one| one.as_str() == name)
@@ -48,14 +47,11 @@ fn event_of(row: &SqliteRow) -> Result<Option<StoredEvent>> {
     };
     Ok(Some(StoredEvent {
         position: Position(row.try_get::<i64, _>(0)? as u64),
-        id: EventId(
-            Uuid::from_slice(row.try_get(1)?).map_err(|_| super::error::strange("an event"))?,
-        ),
-        instance: InstanceNumber(row.try_get(2)?),
-        instance_sequence: row.try_get::<i64, _>(3)? as u64,
+        instance: InstanceNumber(row.try_get(1)?),
+        instance_sequence: row.try_get::<i64, _>(2)? as u64,
         event_type,
-        record_time: time::from_micros(row.try_get(5)?),
-        body: row.try_get::<Vec<u8>, _>(6)?.into(),
+        record_time: time::from_micros(row.try_get(4)?),
+        body: row.try_get::<Vec<u8>, _>(5)?.into(),
     }))
 }
 
@@ -312,6 +308,7 @@ async fn remove(unit: &mut Unit, statement: &'static str, last: i64, most: i64) 
     if gone.is_empty() {
         return Ok(0);
     }
+    unit.rewrites_events();
     let counters = unit.counters_mut()?;
     for row in &gone {
         let position = row.try_get::<i64, _>(0)? as u64;
@@ -335,6 +332,7 @@ pub(super) async fn purge(unit: &mut Unit, instance: InstanceNumber) -> Result<(
     .bind(instance.0)
     .fetch_one(&mut unit.connection)
     .await?;
+    unit.rewrites_events();
     sqlx::query("DELETE FROM event WHERE instance = ?")
         .bind(instance.0)
         .execute(&mut unit.connection)
@@ -375,6 +373,7 @@ pub(super) async fn rewrite(work: &Rewrite, unit: &mut Unit) -> Result<()> {
         let counters = unit.counters_mut()?;
         counters.event_bytes =
             (counters.event_bytes + new.len() as u64).saturating_sub(body.len() as u64);
+        unit.rewrites_events();
         sqlx::query("UPDATE event SET body = ? WHERE position = ?")
             .bind(new)
             .bind(row.try_get::<i64, _>(0)?)

@@ -1,6 +1,6 @@
 //! Messages.
 
-use std::borrow::Borrow;
+use std::collections::HashSet;
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
@@ -10,7 +10,7 @@ use crate::{
     domain::ids::InstanceNumber,
     storage::{
         AcceptOutcome, Effects, EffectsOf, MessageChange, MessageRecord, MessageRow, NewEvent,
-        RequestMark, Result,
+        RequestMark, Result, StatusRise,
     },
 };
 
@@ -64,38 +64,27 @@ pub(super) fn message_of(row: &SqliteRow) -> Result<MessageRow> {
     })
 }
 
-/// Inserts messages; `tail` says what to do about those that are there, and what to return.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    messages: &[impl Borrow<MessageRow>],
-    tail: &'static str,
-) -> Result<Vec<SqliteRow>> {
-    rows::with_values(
-        connection,
-        "INSERT INTO message (instance, message_id, chat, sender, from_me, outbound, time, status, \
-         previous_status, status_reason, body, raw, target, listed, words)",
-        messages,
-        tail,
-        |mut row, message| {
-            let message: &MessageRow = message.borrow();
-            row.push_bind(message.instance.0)
-                .push_bind(&*message.message_id)
-                .push_bind(&*message.chat)
-                .push_bind(&*message.sender)
-                .push_bind(message.from_me)
-                .push_bind(message.outbound)
-                .push_bind(time::micros(message.time))
-                .push_bind(message.status)
-                .push_bind(message.previous_status)
-                .push_bind(&*message.status_reason)
-                .push_bind(&message.body[..])
-                .push_bind(&message.raw[..])
-                .push_bind(&*message.target)
-                .push_bind(message.listed)
-                .push_bind(&*message.words);
-        },
-    )
-    .await
+/// Begins the statement that inserts messages.
+pub(super) const INSERT: &str = "INSERT INTO message (instance, message_id, chat, sender, from_me, \
+     outbound, time, status, previous_status, status_reason, body, raw, target, listed, words)";
+
+/// A message's values for it.
+pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
+    row.push_bind(message.instance.0)
+        .push_bind(&*message.message_id)
+        .push_bind(&*message.chat)
+        .push_bind(&*message.sender)
+        .push_bind(message.from_me)
+        .push_bind(message.outbound)
+        .push_bind(time::micros(message.time))
+        .push_bind(message.status)
+        .push_bind(message.previous_status)
+        .push_bind(&*message.status_reason)
+        .push_bind(&message.body[..])
+        .push_bind(&message.raw[..])
+        .push_bind(&*message.target)
+        .push_bind(message.listed)
+        .push_bind(&*message.words);
 }
 
 /// Stores the messages of all jobs that are not there yet and notes which these were.
@@ -109,10 +98,12 @@ pub(super) async fn store_new(
             wanted.push(&record.row);
         }
     }
-    let stored = insert(
+    let stored = rows::with_values(
         &mut unit.connection,
+        INSERT,
         &wanted,
         "ON CONFLICT DO NOTHING RETURNING instance, message_id, chat, sender",
+        |row, message| push_values(row, message),
     )
     .await?;
     for row in stored {
@@ -282,24 +273,23 @@ pub(super) async fn lookup_request(
 /// What `raise_status` is given.
 pub(super) struct Raise {
     pub(super) instance: InstanceNumber,
-    pub(super) message_ids: Vec<String>,
-    pub(super) status: i32,
-    pub(super) reason: String,
+    pub(super) rise: StatusRise,
     pub(super) effects: EffectsOf,
 }
 
 pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<MessageRow>> {
-    if unit.holds_outbound(raise.instance, &raise.message_ids) {
+    let rise = &raise.rise;
+    if unit.holds_outbound(raise.instance, &rise.message_ids) {
         unit.flush().await?;
     }
-    let mut raised = Vec::new();
-    for ids in raise.message_ids.chunks(IDS) {
+    let (mut raised, mut heard) = (Vec::new(), Vec::new());
+    for ids in rise.message_ids.chunks(IDS) {
         let mut statement =
             QueryBuilder::<Sqlite>::new("UPDATE message SET previous_status = status, status = ");
-        statement.push_bind(raise.status);
+        statement.push_bind(rise.status);
         statement
             .push(", status_reason = ")
-            .push_bind(&*raise.reason);
+            .push_bind(&*rise.reason);
         statement
             .push(" WHERE instance = ")
             .push_bind(raise.instance.0);
@@ -307,17 +297,72 @@ pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<M
         rows::push_list(&mut statement, ids.iter().cloned());
         statement
             .push(" AND from_me = 1 AND status < ")
-            .push_bind(raise.status);
+            .push_bind(rise.status);
         statement.push(with_columns!(" RETURNING", ""));
         for row in statement.build().fetch_all(&mut unit.connection).await? {
             raised.push(message_of(&row)?);
         }
+        if let Some(party) = &rise.party {
+            heard.extend(hear(&mut unit.connection, raise, party, ids).await?);
+        }
     }
-    raised.sort_by(|a, b| (a.time, &a.message_id).cmp(&(b.time, &b.message_id)));
-    for message in &raised {
+    let known: HashSet<Key> = raised.iter().map(key_of).collect();
+    let by_time =
+        |a: &MessageRow, b: &MessageRow| (a.time, &a.message_id).cmp(&(b.time, &b.message_id));
+    raised.sort_by(by_time);
+    heard.retain(|message| !known.contains(&key_of(message)));
+    heard.sort_by(by_time);
+    for message in raised.iter().chain(&heard) {
         take_effect(unit, raise.instance, &(raise.effects)(message)).await?;
     }
     Ok(raised)
+}
+
+/// Notes how far a participant has come with messages to groups. Returns those with which they have
+/// come further, as messages whose own status has not risen.
+async fn hear(
+    connection: &mut SqliteConnection,
+    raise: &Raise,
+    party: &str,
+    ids: &[String],
+) -> Result<Vec<MessageRow>> {
+    let mut statement = QueryBuilder::<Sqlite>::new(with_columns!(
+        "SELECT",
+        "FROM message WHERE from_me = 1 AND chat LIKE '%@g.us' AND instance = "
+    ));
+    statement
+        .push_bind(raise.instance.0)
+        .push(" AND message_id IN ");
+    rows::push_list(&mut statement, ids.iter().cloned());
+    let mut messages = Vec::new();
+    for row in statement.build().fetch_all(&mut *connection).await? {
+        let message = message_of(&row)?;
+        messages.push(MessageRow {
+            previous_status: message.status,
+            ..message
+        });
+    }
+    let further = rows::with_values(
+        connection,
+        "INSERT INTO message_receipt (instance, message_id, chat, party, status)",
+        &messages,
+        "ON CONFLICT (instance, message_id, chat, party) DO UPDATE SET status = excluded.status \
+         WHERE status < excluded.status RETURNING message_id, chat",
+        |mut row, message| {
+            row.push_bind(message.instance.0)
+                .push_bind(&*message.message_id)
+                .push_bind(&*message.chat)
+                .push_bind(party)
+                .push_bind(raise.rise.status);
+        },
+    )
+    .await?;
+    let mut keys = HashSet::new();
+    for row in further {
+        keys.insert((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?));
+    }
+    messages.retain(|one| keys.contains(&(one.message_id.clone(), one.chat.clone())));
+    Ok(messages)
 }
 
 pub(super) async fn lookup(

@@ -2,9 +2,10 @@
 //!
 //! Owns the file, the lock on it and the schema. Writes go through `writer` and are answered after
 //! their commit; reads take a reader and so see every write that was answered before.
-//! Never keeps rows in memory beyond the counters of the log.
+//! Never keeps rows in memory beyond the counters of the log and its newest events.
 
 mod api_keys;
+mod contacts;
 mod database;
 mod device;
 mod error;
@@ -14,6 +15,7 @@ mod log;
 mod merging;
 mod messages;
 mod reading;
+mod recent;
 mod requests;
 mod rows;
 mod time;
@@ -36,19 +38,22 @@ use tokio::sync::watch;
 
 use self::{
     log::Excess,
+    recent::Recent,
     unit::{Counters, Unit},
     writer::{Signals, Writer},
 };
 use super::{
     AcceptOutcome, ApiKeyRow, ClaimOutcome, EffectsOf, EventPage, EventQuery, EventsOf,
     GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace, MessageQuery,
-    MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RequestMark, Result,
-    RetentionPolicy, RevokeOutcome, Storage, StoredEvent, device::DeviceStorage,
+    MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents, RequestMark,
+    Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage, StoredEvent,
+    contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+    device::DeviceStorage,
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},
     event_type::{EventType, Retention},
-    ids::{ApiKeyId, EventId, InstanceNumber},
+    ids::{ApiKeyId, ContactId, EventId, InstanceNumber},
 };
 
 /// How to open a database.
@@ -83,6 +88,7 @@ pub struct SqliteStorage {
     writer: Writer,
     epoch: LogEpoch,
     head: watch::Receiver<Position>,
+    recent: Arc<Recent>,
     writable: watch::Receiver<bool>,
     #[cfg_attr(
         not(test),
@@ -98,6 +104,7 @@ impl SqliteStorage {
         let counters = Counters::load(&mut database.writer).await?;
         let epoch = counters.epoch;
         let (head, head_seen) = watch::channel(Position(counters.head));
+        let recent = Arc::new(Recent::new(Position(counters.head)));
         let (writable, writable_seen) = watch::channel(true);
         let (commits, commits_seen) = watch::channel(0);
         let writer = Writer::spawn(
@@ -106,6 +113,7 @@ impl SqliteStorage {
             options.probe_interval,
             Signals {
                 head,
+                recent: recent.clone(),
                 writable,
                 commits,
             },
@@ -115,6 +123,7 @@ impl SqliteStorage {
             writer,
             epoch,
             head: head_seen,
+            recent,
             writable: writable_seen,
             commits: commits_seen,
         }))
@@ -150,6 +159,14 @@ impl Storage for SqliteStorage {
                 Box::pin(async move { unit.append(events.iter().cloned()) })
             })
             .await
+    }
+
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents> {
+        self.recent.after(after, limit)
+    }
+
+    fn log_rewrites(&self) -> u64 {
+        self.recent.rewrites()
     }
 
     async fn read_events(&self, query: EventQuery) -> Result<EventPage> {
@@ -272,6 +289,39 @@ impl Storage for SqliteStorage {
         instances::list(&self.readers, after, only, limit).await
     }
 
+    async fn learn_contacts(
+        &self,
+        instance: InstanceNumber,
+        sightings: Vec<Sighting>,
+        events: EventsOf<ContactMerge>,
+    ) -> Result<()> {
+        let work = contacts::Learn {
+            instance,
+            sightings,
+            events,
+        };
+        self.writer
+            .steps(work, |work, unit| Box::pin(contacts::learn(work, unit)))
+            .await
+    }
+
+    async fn lookup_contact(
+        &self,
+        instance: InstanceNumber,
+        key: ContactKey,
+    ) -> Result<Option<ContactRow>> {
+        contacts::find(&self.readers, instance, &key).await
+    }
+
+    async fn list_contacts(
+        &self,
+        instance: InstanceNumber,
+        after: Option<ContactId>,
+        limit: usize,
+    ) -> Result<Vec<ContactRow>> {
+        contacts::list(&self.readers, instance, after, limit).await
+    }
+
     async fn record_messages(&self, messages: Vec<MessageRecord>) -> Result<Vec<bool>> {
         self.writer.write(messages::RecordMessages(messages)).await
     }
@@ -294,16 +344,12 @@ impl Storage for SqliteStorage {
     async fn raise_status(
         &self,
         instance: InstanceNumber,
-        message_ids: Vec<String>,
-        status: i32,
-        reason: String,
+        rise: StatusRise,
         effects: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
         let work = messages::Raise {
             instance,
-            message_ids,
-            status,
-            reason,
+            rise,
             effects,
         };
         self.writer

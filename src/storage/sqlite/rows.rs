@@ -6,6 +6,8 @@ use crate::storage::Result;
 
 /// Most rows of one statement: beyond it a row costs no less.
 const MOST: usize = 128;
+/// Most rows of statements that travel together.
+const TOGETHER: usize = 12;
 
 /// The values of one row, to be pushed in the order of the columns.
 pub(super) type Values<'b> = Separated<'b, Sqlite, &'static str>;
@@ -35,24 +37,93 @@ pub(super) async fn with_values<Row>(
     Ok(returned)
 }
 
-/// Deletes from a table where its key is one of these rows.
-pub(super) async fn delete_keys<Row>(
-    connection: &mut SqliteConnection,
-    head: &'static str,
-    rows: &[Row],
-    mut push: impl FnMut(Values<'_>, &Row),
-) -> Result<()> {
-    let mut rest = rows;
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(bite(rest.len()));
-        let mut statement = QueryBuilder::<Sqlite>::new(head);
-        statement.push(" IN (");
-        statement.push_values(now, &mut push);
-        statement.push(")");
-        statement.build().execute(&mut *connection).await?;
-        rest = later;
+/// Statements on their way to the connection. To it and back takes longer than a small statement,
+/// so small ones travel together; large ones travel alone, so that not every mixture of sizes is a
+/// text of its own that must be prepared.
+pub(super) struct Script<'c> {
+    connection: &'c mut SqliteConnection,
+    statements: QueryBuilder<Sqlite>,
+    rows: usize,
+    is_empty: bool,
+}
+
+impl<'c> Script<'c> {
+    /// An empty one.
+    pub(super) fn new(connection: &'c mut SqliteConnection) -> Self {
+        Self {
+            connection,
+            statements: QueryBuilder::new(""),
+            rows: 0,
+            is_empty: true,
+        }
     }
-    Ok(())
+
+    /// Adds `head VALUES (…), (…) tail` over all rows.
+    pub(super) async fn values<Row>(
+        &mut self,
+        head: &'static str,
+        rows: &[Row],
+        tail: &'static str,
+        mut push: impl FnMut(Values<'_>, &Row),
+    ) -> Result<()> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(bite(rest.len()));
+            let statement = self.next(now.len()).await?;
+            statement.push(head).push(" ");
+            statement.push_values(now, &mut push);
+            statement.push(" ").push(tail);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Adds a deletion from a table where its key is one of these rows.
+    pub(super) async fn delete_keys<Row>(
+        &mut self,
+        head: &'static str,
+        rows: &[Row],
+        mut push: impl FnMut(Values<'_>, &Row),
+    ) -> Result<()> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(bite(rest.len()));
+            let statement = self.next(now.len()).await?;
+            statement.push(head).push(" IN (");
+            statement.push_values(now, &mut push);
+            statement.push(")");
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Where the next statement, over so many rows, is to be written.
+    pub(super) async fn next(&mut self, rows: usize) -> Result<&mut QueryBuilder<Sqlite>> {
+        if self.rows + rows > TOGETHER {
+            self.send().await?;
+        }
+        if !self.is_empty {
+            self.statements.push("; ");
+        }
+        self.rows += rows;
+        self.is_empty = false;
+        Ok(&mut self.statements)
+    }
+
+    /// Runs what is left.
+    pub(super) async fn run(mut self) -> Result<()> {
+        self.send().await
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        if self.is_empty {
+            return Ok(());
+        }
+        let mut statements = std::mem::replace(&mut self.statements, QueryBuilder::new(""));
+        (self.rows, self.is_empty) = (0, true);
+        statements.build().execute(&mut *self.connection).await?;
+        Ok(())
+    }
 }
 
 /// Appends `(?, ?, …)` to a statement.

@@ -311,6 +311,20 @@ fn metadata(group: &GroupMetadata) -> v1::Group {
     }
 }
 
+/// A request to join, if it says whose.
+pub fn join_request(node: &NodeRef<'_>) -> Option<v1::JoinRequest> {
+    let mut attrs = node.attrs();
+    let jid = attrs.optional_jid("jid").filter(fits)?;
+    let other = ["phone_number", "lid"]
+        .into_iter()
+        .find_map(|name| attrs.optional_jid(name));
+    let time = attrs.optional_u64("request_time").filter(|unix| *unix > 0);
+    Some(v1::JoinRequest {
+        party: Some(ids::party([Some(&jid), other.as_ref()], "")),
+        request_time: time.map(|unix| timestamp(seconds(unix))),
+    })
+}
+
 fn participant(one: &GroupParticipant) -> Option<v1::GroupParticipant> {
     if !fits(&one.jid) {
         return None;

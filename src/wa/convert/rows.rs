@@ -5,7 +5,7 @@ use prost::Message as _;
 use crate::{
     events::timestamp,
     proto::v1,
-    storage::{InstanceRow, MessageRow, StorageError},
+    storage::{InstanceRow, MessageRow, StorageError, contact::ContactRow},
 };
 
 /// An instance for callers.
@@ -23,6 +23,24 @@ pub fn instance(row: &InstanceRow) -> v1::Instance {
         lid: row.lid.clone(),
         push_name: row.push_name.clone(),
         show_online: row.show_online,
+        create_time: Some(timestamp(row.create_time)),
+        update_time: Some(timestamp(row.update_time)),
+    }
+}
+
+/// A contact for callers.
+pub fn contact(instance: &InstanceRow, row: &ContactRow) -> v1::Contact {
+    let jid = |user: &str, server: &str| match user {
+        "" => String::new(),
+        user => format!("{user}@{server}"),
+    };
+    v1::Contact {
+        id: row.id.to_string(),
+        instance: instance.id.to_string(),
+        jid: jid(&row.phone_number, "s.whatsapp.net"),
+        lid: jid(&row.lid, "lid"),
+        phone_number: row.phone_number.clone(),
+        name: row.name.clone(),
         create_time: Some(timestamp(row.create_time)),
         update_time: Some(timestamp(row.update_time)),
     }

@@ -131,20 +131,36 @@ impl Groups {
             Some(jid) => jid,
             None => self.create_at_whatsapp(&client, &new, &people).await?,
         };
+        let finished = self.finish(&client, &jid, &new, &people).await;
+        finished.map_err(|error| match error {
+            // The group is there: whoever tries again goes on with it.
+            WaError::Group(refusal) => WaError::Timeout(refusal.to_string()),
+            other => other,
+        })
+    }
+
+    /// Does what can only be done to a group that is there.
+    async fn finish(
+        self: &Arc<Self>,
+        client: &Client,
+        jid: &str,
+        new: &NewGroup,
+        people: &[Option<Address>],
+    ) -> Result<v1::CreateGroupResponse, WaError> {
         let own = self.cache.own();
         // The answer lists those too who could not be added: only a look tells who is in.
-        let group = self.look(&client, &jid, Told::by(&own)).await?;
-        let results = self.add_missing(&client, &group, &new, &people).await?;
+        let group = self.look(client, jid, Told::by(&own)).await?;
+        let results = self.add_missing(client, &group, new, people).await?;
         for edit in [
             GroupEdit::Announce(new.announce),
             GroupEdit::Locked(new.locked),
         ] {
             if matches!(edit, GroupEdit::Announce(true) | GroupEdit::Locked(true)) {
-                self.edit(&client, &jid, edit).await?;
+                self.edit(client, jid, edit).await?;
             }
         }
         Ok(v1::CreateGroupResponse {
-            group: self.cache.get(&jid).await?,
+            group: self.cache.get(jid).await?,
             results,
         })
     }

@@ -22,8 +22,6 @@ pub enum GroupFault {
     NotMember,
     /// The account is no admin of it.
     NotAdmin,
-    /// More participants than there can be.
-    TooMany,
     /// The picture is none.
     PictureInvalid,
     /// The invite is none.
@@ -59,7 +57,6 @@ fn sentence(fault: &GroupFault) -> &'static str {
         GroupFault::NotFound => "there is no such group",
         GroupFault::NotMember => "the account is not in the group",
         GroupFault::NotAdmin => "only admins of the group may do this",
-        GroupFault::TooMany => "these are more participants than there can be",
         GroupFault::PictureInvalid => "the picture is no JPEG or PNG within the limits",
         GroupFault::InviteInvalid => "this is no invite that WhatsApp knows",
         GroupFault::InviteRevoked => "the invite was revoked or has expired",
@@ -139,7 +136,7 @@ pub(super) fn explain(error: GroupError, asked: Asked, field: &str) -> WaError {
 fn fault_of(code: u16, asked: Asked, patience: Option<Duration>) -> Option<GroupFault> {
     Some(match (asked, code) {
         (_, 429) => GroupFault::RateLimited(patience.unwrap_or(PATIENCE)),
-        (_, 500..) => return None,
+        (_, 500 | 502..) => return None,
         (_, 419) => GroupFault::Full,
         (Asked::Look, 401 | 403) => GroupFault::NotMember,
         (Asked::Look | Asked::Change, 404 | 410) => GroupFault::NotFound,

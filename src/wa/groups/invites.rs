@@ -39,10 +39,11 @@ pub enum Invite {
 
 /// The code in an invite link, or the text itself.
 pub fn code_of(link: &str) -> &str {
-    let link = link.trim().trim_end_matches('/');
+    let link = link.trim();
     let (link, query) = link.split_once('?').unwrap_or((link, ""));
     let named = query.split('&').find_map(|part| part.strip_prefix("code="));
-    named.unwrap_or_else(|| link.rsplit('/').next().unwrap_or_default())
+    let path = link.trim_end_matches('/');
+    named.unwrap_or_else(|| path.rsplit('/').next().unwrap_or_default())
 }
 
 impl Groups {

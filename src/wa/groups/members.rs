@@ -8,7 +8,10 @@ use whatsapp_rust::{
     features::{GroupError, ParticipantChangeResponse},
 };
 
-use super::{ANSWER_TIME, GROUP, GroupFault, Groups, Somebody, errors::refuse, hindrance, tending};
+use super::{
+    ANSWER_TIME, GROUP, GroupFault, Groups, Somebody, errors::refuse, hindrance, query::Requests,
+    tending,
+};
 use crate::{
     events::timestamp,
     proto::v1::{self, ParticipantAction, ParticipantOutcome},
@@ -158,21 +161,14 @@ impl Groups {
     ) -> Result<Vec<v1::JoinRequest>, WaError> {
         self.known(jid, true).await?;
         let client = self.open_client()?;
-        let (library, to) = (client.groups(), self.parse(jid)?);
-        let asked = match timeout(ANSWER_TIME, library.get_membership_requests(to)).await {
+        let asked = client.execute(Requests::to(&self.parse(jid)?));
+        let mut requests = match timeout(ANSWER_TIME, asked).await {
             Ok(Ok(requests)) => requests,
-            Ok(Err(error)) => return Err(self.judge(&client, jid, error, GROUP).await),
+            Ok(Err(error)) => return Err(self.judge(&client, jid, error.into(), GROUP).await),
             Err(_) => return Err(WaError::Timeout("no answer about a group".to_owned())),
         };
-        let mut requests = Vec::with_capacity(asked.len());
-        for one in asked {
-            let mut who = party([Some(&one.jid), None], "");
-            tending::complete(&client, &mut who).await;
-            let time = one.request_time.filter(|unix| *unix > 0);
-            requests.push(v1::JoinRequest {
-                party: Some(who),
-                request_time: time.and_then(since_1970).map(timestamp),
-            });
+        for party in requests.iter_mut().filter_map(|one| one.party.as_mut()) {
+            tending::complete(&client, party).await;
         }
         Ok(requests)
     }

@@ -8,7 +8,9 @@ use whatsapp_rust::{
     Jid,
     wacore::{
         iq::{
-            groups::{GetGroupInviteInfoIq, GroupParticipatingIq, GroupQueryIq},
+            groups::{
+                GetGroupInviteInfoIq, GetMembershipRequestsIq, GroupParticipatingIq, GroupQueryIq,
+            },
             spec::IqSpec,
         },
         request::InfoQuery,
@@ -26,6 +28,15 @@ pub(super) struct LookAtAll(GroupParticipatingIq);
 
 /// What the group behind an invite is like.
 pub(super) struct LookBehind(GetGroupInviteInfoIq);
+
+/// Who asks to join.
+pub(super) struct Requests(GetMembershipRequestsIq);
+
+impl Requests {
+    pub(super) fn to(group: &Jid) -> Self {
+        Self(GetMembershipRequestsIq::new(group))
+    }
+}
 
 impl Look {
     pub(super) fn at(group: &Jid) -> Self {
@@ -90,5 +101,20 @@ impl IqSpec for LookAtAll {
             .filter(|node| node.tag == "group")
             .map(group::of_node)
             .collect()
+    }
+}
+
+impl IqSpec for Requests {
+    type Response = Vec<v1::JoinRequest>;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        self.0.build_iq()
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> Result<Vec<v1::JoinRequest>> {
+        let list = response.get_optional_child("membership_approval_requests");
+        let list = list.context("an answer without requests")?;
+        let requests = list.get_children_by_tag("membership_approval_request");
+        Ok(requests.filter_map(group::join_request).collect())
     }
 }

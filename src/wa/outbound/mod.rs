@@ -97,6 +97,14 @@ pub(super) struct Outbox {
     waiting: Mutex<HashMap<String, Vec<oneshot::Sender<MessageRow>>>>,
 }
 
+/// A message that is in the database.
+enum Stored {
+    /// Now, with who tells what becomes of it.
+    New(MessageRow, oneshot::Receiver<MessageRow>),
+    /// By the same request before.
+    Before(MessageRow),
+}
+
 impl Outbox {
     /// The outgoing side and its sender, which ends with the token.
     pub(super) fn spawn(
@@ -167,10 +175,13 @@ impl Outbox {
         let request = outgoing.request.clone();
         let composed = self.compose(&client, outgoing).await?;
         let storing = self.clone().store(client, composed, request, place);
-        let row = tokio::spawn(storing)
+        let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
-        self.confirmed(row).await
+        match stored {
+            Stored::New(row, risen) => Ok(self.settled(row, risen).await),
+            Stored::Before(row) => self.confirmed(row).await,
+        }
     }
 
     /// Commits the message under its id, then hands it to the sender.
@@ -180,21 +191,35 @@ impl Outbox {
         composed: Composed,
         request: Option<RequestMark>,
         _place: OwnedSemaphorePermit,
-    ) -> Result<MessageRow, WaError> {
+    ) -> Result<Stored, WaError> {
         let raw = outbound::encode(&composed.message);
         let row = self.row_of(&client, composed, raw);
         let pending = self.status_event(&row, MessageStatus::Pending);
+        // Before it can have risen: then nobody has to look whether it did.
+        let risen = self.wait_for(&row);
         let accepted = self
             .storage
             .accept_message(row.clone(), request, vec![pending])
-            .await?;
-        if !matches!(accepted, AcceptOutcome::Accepted) {
-            return seen_before(accepted);
+            .await;
+        if !matches!(accepted, Ok(AcceptOutcome::Accepted)) {
+            drop(risen);
+            self.forget_waiters();
+            return seen_before(accepted?).map(Stored::Before);
         }
         crate::crash_points::CrashPoint::SendAccepted.pass();
         // If the sender is gone, so is the session: the next one sends it.
         self.accepted.send(row.clone()).await.ok();
-        Ok(row)
+        Ok(Stored::New(row, risen))
+    }
+
+    /// Is told once the message is no longer pending.
+    fn wait_for(&self, row: &MessageRow) -> oneshot::Receiver<MessageRow> {
+        let (told, risen) = oneshot::channel();
+        locked(&self.waiting)
+            .entry(row.message_id.clone())
+            .or_default()
+            .push(told);
+        risen
     }
 
     /// Waits until the message is no longer pending, and no longer than a caller should.
@@ -203,11 +228,7 @@ impl Outbox {
         if row.status != pending {
             return Ok(row);
         }
-        let (told, risen) = oneshot::channel();
-        locked(&self.waiting)
-            .entry(row.message_id.clone())
-            .or_default()
-            .push(told);
+        let risen = self.wait_for(&row);
         // It may have risen before anybody waited.
         let now = self
             .storage
@@ -218,14 +239,21 @@ impl Outbox {
             Some(now) if now.status != pending => return Ok(now),
             Some(_) => {}
         }
-        let settled = tokio::select! {
+        Ok(self.settled(row, risen).await)
+    }
+
+    /// The message as it is told, or as it was if that takes too long.
+    async fn settled(&self, row: MessageRow, risen: oneshot::Receiver<MessageRow>) -> MessageRow {
+        let told = tokio::select! {
             risen = risen => risen.ok(),
             // The log tells the rest.
             () = sleep(SEND_CONFIRMATION) => None,
             () = self.stop.cancelled() => None,
         };
-        self.forget_waiters();
-        Ok(settled.unwrap_or(row))
+        told.unwrap_or_else(|| {
+            self.forget_waiters();
+            row
+        })
     }
 
     /// Wakes the calls that wait for these messages.

@@ -22,8 +22,9 @@ use crate::{
     crash_points::CrashPoint,
     events,
     proto::v1::{self, MessageStatus, event::Payload},
-    storage::{Effects, EffectsOf, InstanceRow, MessageChange, MessageRow, NewEvent},
+    storage::{Effects, EffectsOf, InstanceRow, MessageChange, MessageRow, NewEvent, StatusRise},
     wa::{
+        addresses::other_name,
         amending::Carrier,
         convert::{NAME_BYTES, ids, inbound, label, outbound, rows},
         error::WaError,
@@ -123,6 +124,10 @@ impl Outbox {
             return;
         }
         CrashPoint::StatusTold.pass();
+        let by = match &told.by {
+            Some(by) => Some(self.party(by).await),
+            None => None,
+        };
         let instance = self.row().number;
         loop {
             let raised = self
@@ -130,7 +135,7 @@ impl Outbox {
                     told.message_ids.clone(),
                     told.status,
                     told.reason.clone(),
-                    told.by.clone().map(|by| (by, told.time)),
+                    by.clone().map(|by| (by, told.time)),
                 )
                 .await;
             let Err(error) = raised else { return };
@@ -142,24 +147,37 @@ impl Outbox {
         }
     }
 
+    /// Whose receipt it is, by both names as far as known.
+    async fn party(&self, jid: &Jid) -> v1::Party {
+        let client = self.client.borrow().clone();
+        let other = match client {
+            Some(client) => other_name(&client, jid).await,
+            None => None,
+        };
+        ids::party([Some(jid), other.as_ref()], "")
+    }
+
     pub(super) async fn raise(
         &self,
         message_ids: Vec<String>,
         status: MessageStatus,
         reason: String,
-        by: Option<(Jid, SystemTime)>,
+        by: Option<(v1::Party, SystemTime)>,
     ) -> Result<(), WaError> {
+        let rise = StatusRise {
+            message_ids,
+            status: status.into(),
+            reason,
+            party: by.as_ref().map(|(party, _)| named(party).to_owned()),
+        };
         let effects = self.effects_of(status, by);
         let instance = self.row().number;
-        let changed = self
-            .storage
-            .raise_status(instance, message_ids, status.into(), reason, effects)
-            .await?;
+        let changed = self.storage.raise_status(instance, rise, effects).await?;
         self.tell(&changed);
         Ok(())
     }
 
-    fn effects_of(&self, status: MessageStatus, by: Option<(Jid, SystemTime)>) -> EffectsOf {
+    fn effects_of(&self, status: MessageStatus, by: Option<(v1::Party, SystemTime)>) -> EffectsOf {
         let instance = self.row();
         Box::new(move |row| {
             let mut effects = Effects::default();
@@ -220,7 +238,7 @@ fn status_event(
     instance: &InstanceRow,
     row: &MessageRow,
     status: MessageStatus,
-    by: Option<&(Jid, SystemTime)>,
+    by: Option<&(v1::Party, SystemTime)>,
 ) -> NewEvent {
     let chat = v1::Message::decode(row.body.clone())
         .ok()
@@ -230,10 +248,18 @@ fn status_event(
         chat,
         status: status.into(),
         reason: row.status_reason.clone(),
-        party: by.map(|(jid, _)| ids::party([Some(jid), None], "")),
+        party: by.map(|(party, _)| party.clone()),
     });
     let time = by.map_or_else(SystemTime::now, |(_, time)| *time);
     events::compose(instance, payload, time, &dedupe_key(row))
+}
+
+/// One name of somebody, the same whichever WhatsApp used where both are known.
+fn named(party: &v1::Party) -> &str {
+    match &*party.jid {
+        "" => &party.lid,
+        jid => jid,
+    }
 }
 
 fn dedupe_key(row: &MessageRow) -> String {

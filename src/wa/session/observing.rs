@@ -19,7 +19,7 @@ use crate::{
     storage::InstanceChange,
     wa::{
         convert::label,
-        hook::{Intake, account},
+        hook::account,
         link::Link,
         pairing::{PairStep, Pairing, RefusedReason},
     },
@@ -165,11 +165,7 @@ impl Session {
             }
             Event::Messages(batch) if !batch.hook_committed => {
                 let Some(link) = &self.link else { return };
-                let intake = Intake {
-                    storage: self.shared.storage.clone(),
-                    instance: self.instance.subscribe(),
-                };
-                if let Err(error) = intake.record(&link.client(), &batch.messages).await {
+                if let Err(error) = self.intake().record(&link.client(), &batch.messages).await {
                     tracing::error!(%error, "messages outside the durable path are lost");
                 }
             }

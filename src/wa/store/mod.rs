@@ -1,7 +1,8 @@
 //! The library's storage on ours: one backend per device, all in one database.
 //!
 //! Owns how the library's types become bytes. Every method returns after its commit, every batch is
-//! one transaction. A backend whose write failed writes nothing any more, so that what is kept is what
+//! one transaction; but what only has to be there once something later is committed is handed over in
+//! order and not waited for. A backend whose write failed writes nothing any more, so that what is kept is what
 //! a crash would have left; a new client gets a new one. Never keeps anything in memory and never merges by reading first: what must be
 //! atomic is one statement below.
 
@@ -20,7 +21,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 use wacore::store::error::{Result, StoreError};
 
-use super::redelivery::{MessageKey, Redelivery};
+use super::{
+    contacts::Contacts,
+    redelivery::{MessageKey, Redelivery},
+};
 use crate::{
     domain::ids::InstanceNumber,
     storage::{
@@ -38,6 +42,7 @@ pub struct DeviceBackend {
     instance: InstanceNumber,
     rows: Arc<dyn DeviceStorage>,
     redelivery: Redelivery,
+    contacts: Option<Contacts>,
 }
 
 impl DeviceBackend {
@@ -47,7 +52,14 @@ impl DeviceBackend {
             instance,
             rows: storage.device(instance),
             redelivery: Redelivery::default(),
+            contacts: None,
         }
+    }
+
+    /// The same, and what it learns of who is who goes there, too.
+    pub(super) fn telling(mut self, contacts: Contacts) -> Self {
+        self.contacts = Some(contacts);
+        self
     }
 
     /// Pulled once a write has failed; from then on this backend writes nothing.
@@ -63,14 +75,11 @@ impl DeviceBackend {
     /// Whether a message is kept for the hook, or the hook has had it.
     pub(super) async fn is_known(&self, message: &MessageKey) -> Result<bool> {
         let key = inbound_key(message);
-        Ok(self.get(RecordKind::PendingInbound, &key).await?.is_some()
+        Ok(self
+            .get_newest(RecordKind::PendingInbound, &key)
+            .await?
+            .is_some()
             || self.get(RecordKind::SettledInbound, &key).await?.is_some())
-    }
-
-    /// Nothing more is to be expected of a message.
-    pub(super) async fn settle(&self, message: &MessageKey) -> Result<()> {
-        self.put(RecordKind::SettledInbound, inbound_key(message), &[])
-            .await
     }
 
     async fn put(&self, kind: RecordKind, key: impl Into<Arc<str>>, value: &[u8]) -> Result<()> {
@@ -84,6 +93,16 @@ impl DeviceBackend {
 
     async fn change(&self, changes: Vec<RecordChange>) -> Result<()> {
         self.rows.change_records(changes).await.map_err(failed)
+    }
+
+    async fn change_soon(&self, changes: Vec<RecordChange>) -> Result<()> {
+        self.rows.change_records_soon(changes).await.map_err(failed)
+    }
+
+    /// Also sees what was not waited for.
+    async fn get_newest(&self, kind: RecordKind, key: &str) -> Result<Option<Bytes>> {
+        self.rows.written().await.map_err(failed)?;
+        self.get(kind, key).await
     }
 
     async fn get(&self, kind: RecordKind, key: &str) -> Result<Option<Bytes>> {

@@ -15,6 +15,7 @@ use wacore::store::{
 
 use super::{DeviceBackend, MessageKey, count, decode, delete, encode, failed, joined, put};
 use crate::storage::device::{LidMapping, RecordKind, TrustToken};
+use crate::wa::contacts;
 
 #[async_trait]
 impl ProtocolStore for DeviceBackend {
@@ -74,7 +75,15 @@ impl ProtocolStore for DeviceBackend {
 
     async fn put_lid_mappings(&self, entries: &[LidPnMappingEntry]) -> Result<()> {
         let mappings = entries.iter().map(mapping_of).collect();
-        self.rows.put_mappings(mappings).await.map_err(failed)
+        self.rows.put_mappings(mappings).await.map_err(failed)?;
+        if let Some(contacts) = &self.contacts {
+            let pairs = entries.iter().map(|entry| {
+                let source = &entry.learning_source;
+                contacts::of_pair(&entry.lid, &entry.phone_number, source, entry.updated_at)
+            });
+            contacts.see(pairs.collect()).await;
+        }
+        Ok(())
     }
 
     async fn get_all_lid_mappings(&self) -> Result<Vec<LidPnMappingEntry>> {
@@ -209,20 +218,21 @@ impl ProtocolStore for DeviceBackend {
         message_id: &str,
         payload: &[u8],
     ) -> Result<()> {
-        self.put(
+        // Only whoever has received the message asks for it, and the message itself is stored.
+        self.change_soon(vec![put(
             RecordKind::SentMessage,
             joined(&[chat_jid, message_id]),
-            payload,
-        )
+            Bytes::copy_from_slice(payload),
+        )])
         .await
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+        // The library puts it back after taking it. A crash in between would leave whoever asked for it
+        // without an answer for ever, so it stays until it expires.
         let payload = self
-            .rows
-            .take_record(RecordKind::SentMessage, &joined(&[chat_jid, message_id]))
-            .await
-            .map_err(failed)?;
+            .get_newest(RecordKind::SentMessage, &joined(&[chat_jid, message_id]))
+            .await?;
         Ok(payload.map(Vec::from))
     }
 
@@ -257,7 +267,7 @@ impl ProtocolStore for DeviceBackend {
         id: &str,
     ) -> Result<Option<Vec<u8>>> {
         let key = joined(&[chat, sender, id]);
-        if let Some(message) = self.get(RecordKind::PendingInbound, &key).await? {
+        if let Some(message) = self.get_newest(RecordKind::PendingInbound, &key).await? {
             return Ok(Some(message.into()));
         }
         // The library asks when a message comes that counts as read. Without one kept it would
@@ -308,7 +318,9 @@ impl ProtocolStore for DeviceBackend {
                 )
             })
             .collect();
-        self.change(changes).await
+        // It must not come after the session that decrypted it nor after the hook's commit, and both
+        // are handed in later.
+        self.change_soon(changes).await
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
@@ -323,7 +335,8 @@ impl ProtocolStore for DeviceBackend {
                 ]
             })
             .collect();
-        self.change(changes).await
+        // Until it is there the hook would be asked again, and knows what it has had.
+        self.change_soon(changes).await
     }
 }
 

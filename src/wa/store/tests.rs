@@ -325,7 +325,14 @@ async fn answer(backend: &impl Backend, call: Call) -> Result<String> {
                 backend.store_sent_message(&name, &other, &value).await?
             )
         }
-        "take_sent_message" => format!("{:?}", backend.take_sent_message(&name, &other).await?),
+        "take_sent_message" => {
+            let taken = backend.take_sent_message(&name, &other).await?;
+            // As the library does at once; ours never lets go of it.
+            if let Some(payload) = &taken {
+                backend.store_sent_message(&name, &other, payload).await?;
+            }
+            format!("{taken:?}")
+        }
         "delete_expired_sent_messages" => {
             format!("{:?}", backend.delete_expired_sent_messages(cutoff).await?)
         }

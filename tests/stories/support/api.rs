@@ -14,7 +14,8 @@ use wagate::proto::{
     sandbox_v1::sandbox_service_client::SandboxServiceClient,
     v1::{
         self, api_key_service_client::ApiKeyServiceClient,
-        event_service_client::EventServiceClient, instance_service_client::InstanceServiceClient,
+        contact_service_client::ContactServiceClient, event_service_client::EventServiceClient,
+        group_service_client::GroupServiceClient, instance_service_client::InstanceServiceClient,
         message_service_client::MessageServiceClient,
     },
 };
@@ -69,6 +70,14 @@ impl Api {
 
     pub fn messages(&self) -> MessageServiceClient<Connection> {
         MessageServiceClient::new(self.connection.clone())
+    }
+
+    pub fn contacts(&self) -> ContactServiceClient<Connection> {
+        ContactServiceClient::new(self.connection.clone())
+    }
+
+    pub fn groups(&self) -> GroupServiceClient<Connection> {
+        GroupServiceClient::new(self.connection.clone())
     }
 
     pub fn events(&self) -> EventServiceClient<Connection> {

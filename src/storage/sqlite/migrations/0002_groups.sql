@@ -18,3 +18,14 @@ CREATE TABLE group_sync (
 -- What a request was answered, where that is kept; NULL until it is, and for those that made a message
 -- or an instance.
 ALTER TABLE request ADD COLUMN answer BLOB;
+
+-- How far each participant of a group has come with a message: what the message's own status, the highest
+-- of them, can't tell.
+CREATE TABLE message_receipt (
+    instance BIGINT NOT NULL,
+    message_id TEXT NOT NULL,
+    chat TEXT NOT NULL,
+    party TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    PRIMARY KEY (instance, message_id, chat, party)
+);

@@ -43,25 +43,6 @@ async fn the_last_change_of_a_record_counts() {
     assert_eq!(values, [("b", &b"2"[..]), ("c", &b"3"[..])]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_record_is_taken_once() {
-    let place = Place::new();
-    let storage = place.open().await;
-    let device = storage.device(InstanceNumber(1));
-    device.change_records(vec![put("a", b"1")]).await.unwrap();
-    let tasks: Vec<_> = (0..20)
-        .map(|_| {
-            let device = device.clone();
-            tokio::spawn(async move { device.take_record(RecordKind::SentMessage, "a").await })
-        })
-        .collect();
-    let mut taken = 0;
-    for task in tasks {
-        taken += usize::from(task.await.unwrap().unwrap().is_some());
-    }
-    assert_eq!(taken, 1);
-}
-
 #[tokio::test]
 async fn a_number_that_moved_is_found_where_it_was_told_last() {
     let place = Place::new();

@@ -5,6 +5,7 @@ use crate::{
     domain::limits::REQUEST_MEMORY,
     storage::{
         AcceptOutcome, Changed, Effects, EffectsOf, MessageChange, MessageQuery, MessageRecord,
+        StatusRise,
     },
 };
 
@@ -142,15 +143,17 @@ async fn a_status_only_rises() {
         .await
         .unwrap();
     let raise = async |status| {
-        let ids = vec!["A".to_owned(), "unknown".to_owned()];
+        let rise = StatusRise {
+            message_ids: vec!["A".to_owned(), "unknown".to_owned()],
+            status,
+            reason: "why".to_owned(),
+            party: None,
+        };
         let events: EffectsOf = Box::new(|row| Effects {
             events: vec![event(1, EventType::MessageStatus, &row.chat)],
             changes: Vec::new(),
         });
-        storage
-            .raise_status(ONE, ids, status, "why".to_owned(), events)
-            .await
-            .unwrap()
+        storage.raise_status(ONE, rise, events).await.unwrap()
     };
     let raised = raise(3).await;
     assert_eq!(raised.len(), 2);
@@ -162,6 +165,55 @@ async fn a_status_only_rises() {
     let row = storage.lookup_message(ONE, "A", Some("same as lid")).await;
     let row = row.unwrap().unwrap();
     assert_eq!((row.status, &*row.status_reason), (5, "why"));
+}
+
+#[tokio::test]
+async fn in_a_group_everybody_rises_for_themselves() {
+    let place = Place::new();
+    let storage = place.open().await;
+    for chat in ["1@g.us", "15550001111@s.whatsapp.net"] {
+        storage
+            .accept_message(message(ONE, chat, "A"), None, Vec::new())
+            .await
+            .unwrap();
+    }
+    let raise = async |party: &str, status| {
+        let rise = StatusRise {
+            message_ids: vec!["A".to_owned()],
+            status,
+            reason: String::new(),
+            party: Some(party.to_owned()),
+        };
+        let events: EffectsOf = Box::new(move |row| {
+            let rose = row.previous_status < row.status;
+            let said = format!("{} {status} {} {rose}", row.chat, row.status);
+            Effects {
+                events: vec![event(1, EventType::MessageStatus, &said)],
+                changes: Vec::new(),
+            }
+        });
+        let raised = storage.raise_status(ONE, rise, events).await.unwrap();
+        raised.len()
+    };
+    assert_eq!(raise("ann", 4).await, 2);
+    assert_eq!(raise("ben", 4).await, 0);
+    assert_eq!(raise("ben", 4).await, 0);
+    assert_eq!(raise("ann", 5).await, 2);
+    assert_eq!(raise("ben", 5).await, 0);
+    assert_eq!(raise("ann", 4).await, 0);
+    let told = all(&storage).await;
+    let mut told = bodies(&told);
+    told.retain(|said| said.starts_with("1@g.us"));
+    assert_eq!(
+        told,
+        [
+            "1@g.us 4 4 true",
+            "1@g.us 4 4 false",
+            "1@g.us 5 5 true",
+            "1@g.us 5 5 false",
+        ]
+    );
+    assert_eq!(all(&storage).await.len(), 6);
 }
 
 #[tokio::test]
