@@ -30,6 +30,10 @@ pub enum EventType {
     MessageSent,
     /// `message.status`
     MessageStatus,
+    /// `message.updated`
+    MessageUpdated,
+    /// `message.deleted`
+    MessageDeleted,
     /// `group.created`
     GroupCreated,
     /// `group.updated`
@@ -48,7 +52,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 16] = [
+    pub const EVERY: [Self; 18] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -58,6 +62,8 @@ impl EventType {
         Self::MessageReceived,
         Self::MessageSent,
         Self::MessageStatus,
+        Self::MessageUpdated,
+        Self::MessageDeleted,
         Self::GroupCreated,
         Self::GroupUpdated,
         Self::GroupParticipantsUpdated,
@@ -79,6 +85,8 @@ impl EventType {
             Self::MessageReceived => "message.received",
             Self::MessageSent => "message.sent",
             Self::MessageStatus => "message.status",
+            Self::MessageUpdated => "message.updated",
+            Self::MessageDeleted => "message.deleted",
             Self::GroupCreated => "group.created",
             Self::GroupUpdated => "group.updated",
             Self::GroupParticipantsUpdated => "group.participants_updated",
@@ -120,7 +128,7 @@ mod tests {
             EventType::matching("message.sent"),
             [EventType::MessageSent]
         );
-        assert_eq!(EventType::matching("message.*").len(), 3);
+        assert_eq!(EventType::matching("message.*").len(), 5);
         assert_eq!(EventType::matching("*").len(), EventType::EVERY.len());
         assert!(EventType::matching("message").is_empty());
         assert!(EventType::matching("mess*").is_empty());

@@ -1,6 +1,7 @@
 //! The gRPC face of [`Sandbox`]: reads requests, calls the handle, writes answers. Decides nothing.
 
 mod groups;
+mod messages;
 
 use std::time::{Duration, SystemTime};
 
@@ -151,6 +152,13 @@ impl SandboxService for ControlService {
             id: sent.id,
             send_time: Some(timestamp(sent.time)),
         }))
+    }
+
+    async fn send_message(
+        &self,
+        request: Request<pb::SendMessageRequest>,
+    ) -> Answer<pb::SendMessageResponse> {
+        messages::send(&self.sandbox, request.into_inner()).await
     }
 
     async fn create_group(

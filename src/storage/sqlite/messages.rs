@@ -8,7 +8,10 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite:
 use super::{error, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work};
 use crate::{
     domain::ids::InstanceNumber,
-    storage::{AcceptOutcome, EventsOf, MessageRow, NewEvent, RequestMark, Result, StatusRise},
+    storage::{
+        AcceptOutcome, Effects, EffectsOf, MessageChange, MessageRecord, MessageRow, NewEvent,
+        RequestMark, Result, StatusRise,
+    },
 };
 
 /// A statement with the columns that `message_of` reads in between.
@@ -17,11 +20,14 @@ macro_rules! with_columns {
         concat!(
             $before,
             " instance, message_id, chat, sender, from_me, outbound, time, status, \
-             previous_status, status_reason, body, raw ",
+             previous_status, status_reason, body, raw, target, listed, words ",
             $after
         )
     };
 }
+
+/// The same columns alone.
+pub(super) const COLUMNS: &str = with_columns!("", "");
 
 /// Most ids of one statement.
 const IDS: usize = 500;
@@ -41,7 +47,7 @@ fn key_of(message: &MessageRow) -> Key {
     )
 }
 
-fn message_of(row: &SqliteRow) -> Result<MessageRow> {
+pub(super) fn message_of(row: &SqliteRow) -> Result<MessageRow> {
     Ok(MessageRow {
         instance: InstanceNumber(row.try_get(0)?),
         message_id: row.try_get(1)?,
@@ -55,12 +61,15 @@ fn message_of(row: &SqliteRow) -> Result<MessageRow> {
         status_reason: row.try_get(9)?,
         body: row.try_get::<Vec<u8>, _>(10)?.into(),
         raw: row.try_get::<Vec<u8>, _>(11)?.into(),
+        target: row.try_get(12)?,
+        listed: row.try_get(13)?,
+        words: row.try_get(14)?,
     })
 }
 
 /// Begins the statement that inserts messages.
 pub(super) const INSERT: &str = "INSERT INTO message (instance, message_id, chat, sender, from_me, \
-     outbound, time, status, previous_status, status_reason, body, raw)";
+     outbound, time, status, previous_status, status_reason, body, raw, target, listed, words)";
 
 /// A message's values for it.
 pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
@@ -75,18 +84,21 @@ pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
         .push_bind(message.previous_status)
         .push_bind(&*message.status_reason)
         .push_bind(&message.body[..])
-        .push_bind(&message.raw[..]);
+        .push_bind(&message.raw[..])
+        .push_bind(&*message.target)
+        .push_bind(message.listed)
+        .push_bind(&*message.words);
 }
 
 /// Stores the messages of all jobs that are not there yet and notes which these were.
 pub(super) async fn store_new(
     unit: &mut Unit,
-    messages: impl Iterator<Item = &(MessageRow, Vec<NewEvent>)>,
+    messages: impl Iterator<Item = &MessageRecord>,
 ) -> Result<()> {
     let mut wanted = Vec::new();
-    for (message, _) in messages {
-        if !unit.is_deleted(message.instance)? {
-            wanted.push(message);
+    for record in messages {
+        if !unit.is_deleted(record.row.instance)? {
+            wanted.push(&record.row);
         }
     }
     let stored = rows::with_values(
@@ -109,28 +121,86 @@ pub(super) async fn store_new(
 }
 
 /// Stores what is new of these with its events.
-pub(super) struct RecordMessages(pub(super) Vec<(MessageRow, Vec<NewEvent>)>);
+pub(super) struct RecordMessages(pub(super) Vec<MessageRecord>);
 
 #[async_trait]
 impl Work for RecordMessages {
     type Output = Vec<bool>;
 
-    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)] {
+    fn messages(&self) -> &[MessageRecord] {
         &self.0
     }
 
     async fn run(&self, unit: &mut Unit) -> Result<Vec<bool>> {
         let mut new = Vec::with_capacity(self.0.len());
-        for (message, events) in &self.0 {
+        for record in &self.0 {
             // Claimed once: the same message in another job of this transaction is not new.
-            let is_new = unit.new_messages.remove(&key_of(message));
+            let is_new = unit.new_messages.remove(&key_of(&record.row));
             if is_new {
-                unit.append(events.iter().cloned())?;
+                take_effect(unit, record.row.instance, &record.effects).await?;
             }
             new.push(is_new);
         }
         Ok(new)
     }
+}
+
+/// Logs what there is to say and makes the changes.
+async fn take_effect(unit: &mut Unit, instance: InstanceNumber, effects: &Effects) -> Result<()> {
+    unit.append(effects.events.iter().cloned())?;
+    for change in &effects.changes {
+        apply(unit, instance, change).await?;
+    }
+    Ok(())
+}
+
+/// Changes the first of the messages with this id that can be changed so.
+async fn apply(unit: &mut Unit, instance: InstanceNumber, change: &MessageChange) -> Result<()> {
+    if unit.holds_outbound(instance, std::slice::from_ref(&change.message_id)) {
+        unit.flush().await?;
+    }
+    let mut statement = QueryBuilder::<Sqlite>::new("SELECT ");
+    statement.push(COLUMNS);
+    statement
+        .push(" FROM message WHERE instance = ")
+        .push_bind(instance.0);
+    statement
+        .push(" AND message_id = ")
+        .push_bind(&*change.message_id);
+    statement.push(" AND chat IN ");
+    rows::push_list(&mut statement, change.chats.iter().cloned());
+    let found = statement
+        .build()
+        .fetch_all(unit.connection().await?)
+        .await?;
+    if found.is_empty() {
+        return unit.append((change.apply)(None).events);
+    }
+    for row in &found {
+        let changed = (change.apply)(Some(&message_of(row)?));
+        if let Some(row) = &changed.row {
+            rewrite(unit.connection().await?, row).await?;
+            return unit.append(changed.events);
+        }
+    }
+    Ok(())
+}
+
+async fn rewrite(connection: &mut SqliteConnection, row: &MessageRow) -> Result<()> {
+    sqlx::query(
+        "UPDATE message SET body = ?, raw = ?, words = ? \
+         WHERE instance = ? AND message_id = ? AND chat = ? AND sender = ?",
+    )
+    .bind(&row.body[..])
+    .bind(&row.raw[..])
+    .bind(&*row.words)
+    .bind(row.instance.0)
+    .bind(&*row.message_id)
+    .bind(&*row.chat)
+    .bind(&*row.sender)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Stores a message to send with its events, unless its request was seen before.
@@ -216,7 +286,7 @@ pub(super) async fn lookup_request(
 pub(super) struct Raise {
     pub(super) instance: InstanceNumber,
     pub(super) rise: StatusRise,
-    pub(super) events: EventsOf<MessageRow>,
+    pub(super) effects: EffectsOf,
 }
 
 /// The statement that raises statuses, before and after the values.
@@ -304,7 +374,7 @@ impl Work for Raise {
         heard.retain(|message| !known.contains(&key_of(message)));
         heard.sort_by(by_time);
         for message in raised.iter().chain(&heard) {
-            unit.append((self.events)(message))?;
+            take_effect(unit, self.instance, &(self.effects)(message)).await?;
         }
         Ok(raised)
     }

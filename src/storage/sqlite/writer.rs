@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     domain::{cursor::Position, ids::InstanceNumber},
-    storage::{MessageRow, NewEvent, RequestMark, Result, StorageError},
+    storage::{MessageRecord, RequestMark, Result, StorageError},
 };
 
 /// Most jobs that wait; more have to wait for a place.
@@ -43,7 +43,7 @@ pub(super) trait Work: Send + Sync + 'static {
     type Output: Send + Sync + 'static;
     /// Messages that are stored before the job runs, together with those of all other jobs. The
     /// job finds in `Unit::new_messages` which of them were new.
-    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)] {
+    fn messages(&self) -> &[MessageRecord] {
         &[]
     }
     /// A request that is remembered before the job runs, together with those of all other jobs.
@@ -97,7 +97,7 @@ where
 /// Work on its way, whatever its answer is.
 #[async_trait]
 trait Job: Send + Sync {
-    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)];
+    fn messages(&self) -> &[MessageRecord];
     fn request(&self) -> Option<(&RequestMark, InstanceNumber, &str)>;
     fn rise(&self) -> Option<&messages::Raise>;
     async fn run(&mut self, unit: &mut Unit) -> Result<()>;
@@ -116,7 +116,7 @@ struct Asked<W: Work> {
 
 #[async_trait]
 impl<W: Work> Job for Asked<W> {
-    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)] {
+    fn messages(&self) -> &[MessageRecord] {
         self.work.messages()
     }
 

@@ -8,6 +8,8 @@ pub mod ids;
 pub mod inbound;
 pub mod outbound;
 pub mod rows;
+pub mod secrets;
+pub mod words;
 
 use std::borrow::Cow;
 
