@@ -23,6 +23,9 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     let phones = stage.phones(size - 2).await?;
     let mut members = phones.clone();
     members.extend([stage.numbers[0].clone(), stage.bare_numbers[0].clone()]);
+    // What they would do with a text is no part of what is measured.
+    let off = json!({ "do": "off", "phones": &phones[1..] });
+    stage.network.ask(off).await?;
     // Sessions with everybody are made once in a lifetime.
     let first = create(&mut stage.network, &phones[0], &members).await?;
     let strangers = [(

@@ -44,6 +44,12 @@ async fn answer(network: &Sandbox, command: Value) -> anyhow::Result<Value> {
             }
             Ok(json!({}))
         }
+        "off" => {
+            for phone in child::texts(&command, "phones")? {
+                network.switch_phone(phone.parse()?, false).await?;
+            }
+            Ok(json!({}))
+        }
         "flood" => {
             let (from, to) = parties(&command)?;
             let count = child::count(&command, "count")?;

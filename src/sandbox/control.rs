@@ -287,6 +287,16 @@ impl SandboxService for ControlService {
         Ok(Response::new(pb::UnlinkDeviceResponse {}))
     }
 
+    async fn switch_phone(
+        &self,
+        request: Request<pb::SwitchPhoneRequest>,
+    ) -> Answer<pb::SwitchPhoneResponse> {
+        let request = request.into_inner();
+        let phone = number("phone", &request.phone)?;
+        self.sandbox.switch_phone(phone, request.on).await?;
+        Ok(Response::new(pb::SwitchPhoneResponse {}))
+    }
+
     async fn drop_connection(
         &self,
         request: Request<pb::DropConnectionRequest>,
@@ -523,6 +533,7 @@ impl From<PhoneInfo> for pb::Phone {
             push_name: phone.push_name,
             lid_addressed: phone.lid_addressed,
             dormant: phone.dormant,
+            switched_off: phone.switched_off,
             group_adds: pb::GroupAdds::from(phone.group_adds).into(),
             companions: companions.collect(),
         }

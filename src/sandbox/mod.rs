@@ -87,7 +87,7 @@ impl Sandbox {
         network.lock().host = address.to_string();
         let phones: Vec<_> = network.lock().phones.values().cloned().collect();
         for phone in phones {
-            phone.switch_on().await;
+            phone.start().await;
         }
         let serving = net::listener::serve(listener, network.clone());
         network.tasks.spawn(async move {
@@ -184,6 +184,17 @@ impl Sandbox {
     pub fn unlink_device(&self, device: DeviceAddress) -> Result<(), SandboxError> {
         let farewell = wire::stream_error(Some(401), Some("device_removed"));
         self.network.lock().unlink(device, Some(farewell))
+    }
+
+    /// Switches a phone off, or on again; answers when it is. A new run of the network has all of them on.
+    pub async fn switch_phone(&self, number: Number, on: bool) -> Result<(), SandboxError> {
+        let phone = self.network.find_phone(number)?;
+        if on {
+            phone.switch_on().await;
+        } else {
+            phone.switch_off();
+        }
+        Ok(())
     }
 
     /// Cuts the connection of a device, as a dead network would.

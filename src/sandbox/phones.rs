@@ -32,6 +32,8 @@ pub struct PhoneInfo {
     pub lid_addressed: bool,
     /// It sends no delivery receipts.
     pub dormant: bool,
+    /// It is not on the network.
+    pub switched_off: bool,
     /// Who may add it to groups.
     pub group_adds: GroupAdds,
     /// Its linked devices.
@@ -140,6 +142,7 @@ impl State {
             push_name: account.push_name.clone(),
             lid_addressed: account.lid_addressed,
             dormant: !account.live,
+            switched_off: self.phones.get(&number).is_some_and(|phone| !phone.is_on()),
             group_adds: account.group_adds,
             companions: companions
                 .map(|device| CompanionInfo {

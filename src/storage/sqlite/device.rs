@@ -1,5 +1,7 @@
 //! One device's rows.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqlitePool, sqlite::SqliteRow};
@@ -9,6 +11,7 @@ use super::{
     error::{deleted, strange},
     instances,
     merging::{TokenWrite, expire_secrets, expire_tokens, put_secrets, write_token},
+    remembered::Remembered,
     rows,
     transaction::Transaction,
     unit::Unit,
@@ -31,6 +34,8 @@ pub(super) struct SqliteDevice {
     pub(super) readers: SqlitePool,
     pub(super) writer: Writer,
     pub(super) failed: CancellationToken,
+    /// Tokens that were asked for, by JID: every message to somebody asks for theirs.
+    pub(super) tokens: Arc<Remembered<Option<TrustToken>, 256>>,
 }
 
 /// A write of one device: refused once its instance is gone, so that a client that is still
@@ -403,20 +408,26 @@ impl DeviceStorage for SqliteDevice {
     }
 
     async fn trust_token(&self, jid: &str) -> Result<Option<TrustToken>> {
-        let row = sqlx::query(
-            "SELECT token, token_time, sender_time FROM device_trust_token \
-             WHERE instance = ? AND jid = ?",
-        )
-        .bind(self.instance.0)
-        .bind(jid)
-        .fetch_optional(&self.readers)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(TrustToken {
-            token: row.try_get(0)?,
-            token_time: row.try_get(1)?,
-            sender_time: row.try_get(2)?,
-        }))
+        let read = async {
+            let row = sqlx::query(
+                "SELECT token, token_time, sender_time FROM device_trust_token \
+                 WHERE instance = ? AND jid = ?",
+            )
+            .bind(self.instance.0)
+            .bind(jid)
+            .fetch_optional(&self.readers)
+            .await?;
+            let Some(row) = row else {
+                return Ok(Some(None));
+            };
+            Ok(Some(Some(TrustToken {
+                token: row.try_get(0)?,
+                token_time: row.try_get(1)?,
+                sender_time: row.try_get(2)?,
+            })))
+        };
+        // That there is none is remembered too.
+        Ok(self.tokens.recall(jid, read).await?.flatten())
     }
 
     async fn list_trust_token_jids(&self) -> Result<Vec<String>> {
@@ -451,8 +462,21 @@ impl DeviceStorage for SqliteDevice {
     async fn expire_trust_tokens(&self, token_before: i64, sender_before: i64) -> Result<u64> {
         self.writer
             .steps(
-                (self.instance, token_before, sender_before),
-                |work, unit| Box::pin(expire_tokens(work, unit)),
+                (
+                    self.instance,
+                    token_before,
+                    sender_before,
+                    self.tokens.clone(),
+                ),
+                |(instance, token_before, sender_before, tokens), unit| {
+                    unit.forget(tokens.clone());
+                    Box::pin(expire_tokens(
+                        *instance,
+                        *token_before,
+                        *sender_before,
+                        unit,
+                    ))
+                },
             )
             .await
     }
@@ -504,9 +528,11 @@ impl DeviceStorage for SqliteDevice {
 
 impl SqliteDevice {
     async fn write_token(&self, jid: &str, write: TokenWrite) -> Result<()> {
+        let work = (self.instance, jid.to_owned(), write, self.tokens.clone());
         self.writer
-            .steps((self.instance, jid.to_owned(), write), |work, unit| {
-                Box::pin(write_token(work, unit))
+            .steps(work, |(instance, jid, write, tokens), unit| {
+                unit.forget(tokens.clone());
+                Box::pin(write_token(*instance, jid, write, unit))
             })
             .await
     }

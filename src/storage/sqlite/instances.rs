@@ -146,6 +146,7 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
         create_time: now,
         update_time: now,
     };
+    unit.forget_instances();
     write(unit.connection().await?, &row).await?;
     let counters = unit.counters_mut()?;
     counters.last_instance = number.0;
@@ -223,6 +224,7 @@ pub(super) async fn change(work: &Change, unit: &mut Unit) -> Result<NameOutcome
         return Ok(NameOutcome::Taken(name.clone()));
     }
     let new = changed(old, work.change.clone());
+    unit.forget_instances();
     write(unit.connection().await?, &new).await?;
     unit.append((work.events)(&new))?;
     Ok(NameOutcome::Done(new))
@@ -274,6 +276,7 @@ pub(super) async fn delete(work: &Delete, unit: &mut Unit) -> Result<bool> {
     let Some(row) = find(unit.connection().await?, work.number).await? else {
         return Ok(false);
     };
+    unit.forget_instances();
     log::purge(unit, work.number).await?;
     for statement in PURGES {
         sqlx::query(statement)

@@ -2,7 +2,7 @@
 //!
 //! Owns the file, the lock on it and the schema. Writes go through `writer` and are answered after
 //! their commit; reads take a reader and so see every write that was answered before.
-//! Never keeps rows in memory beyond the counters of the log and its newest events.
+//! Keeps in memory the counters of the log, its newest events, and the few rows that every call asks for.
 
 mod api_keys;
 mod contacts;
@@ -16,6 +16,7 @@ mod merging;
 mod messages;
 mod reading;
 mod recent;
+mod remembered;
 mod requests;
 mod rows;
 mod time;
@@ -40,6 +41,7 @@ use tokio::sync::watch;
 use self::{
     log::Excess,
     recent::Recent,
+    remembered::Remembered,
     unit::{Counters, Unit},
     writer::{Signals, Writer},
 };
@@ -56,6 +58,9 @@ use crate::domain::{
     event_type::{EventType, Retention},
     ids::{ApiKeyId, ContactId, EventId, InstanceNumber},
 };
+
+/// Instances that were looked up, by what they were asked for with: id or name.
+type Instances = Remembered<InstanceRow, 16_384>;
 
 /// How to open a database.
 #[derive(Clone, Debug)]
@@ -90,6 +95,7 @@ pub struct SqliteStorage {
     epoch: LogEpoch,
     head: watch::Receiver<Position>,
     recent: Arc<Recent>,
+    instances: Arc<Instances>,
     writable: watch::Receiver<bool>,
     #[cfg_attr(
         not(test),
@@ -106,10 +112,11 @@ impl SqliteStorage {
         let epoch = counters.epoch;
         let (head, head_seen) = watch::channel(Position(counters.head));
         let recent = Arc::new(Recent::new(Position(counters.head)));
+        let instances = Arc::<Instances>::default();
         let (writable, writable_seen) = watch::channel(true);
         let (commits, commits_seen) = watch::channel(0);
         let writer = Writer::spawn(
-            Unit::new(database.writer, counters),
+            Unit::new(database.writer, counters, instances.clone()),
             database.lock,
             options.probe_interval,
             Signals {
@@ -125,6 +132,7 @@ impl SqliteStorage {
             epoch,
             head: head_seen,
             recent,
+            instances,
             writable: writable_seen,
             commits: commits_seen,
         }))
@@ -278,7 +286,8 @@ impl Storage for SqliteStorage {
     }
 
     async fn lookup_instance(&self, id_or_name: &str) -> Result<Option<InstanceRow>> {
-        instances::lookup(&self.readers, id_or_name).await
+        let found = instances::lookup(&self.readers, id_or_name);
+        self.instances.recall(id_or_name, found).await
     }
 
     async fn list_instances(
@@ -503,6 +512,7 @@ impl Storage for SqliteStorage {
             readers: self.readers.clone(),
             writer,
             failed,
+            tokens: Arc::default(),
         })
     }
 }

@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{error, messages, requests, rows::Script, time, transaction::Transaction};
+use super::{
+    Instances, error, messages, remembered::Forget, requests, rows::Script, time,
+    transaction::Transaction,
+};
 use crate::{
     domain::{
         cursor::{LogEpoch, Position},
@@ -136,10 +139,17 @@ pub(super) struct Unit {
     /// Messages whose status this transaction has raised, by instance and id, and that no job has
     /// claimed yet.
     pub(super) raised: HashMap<messages::RaisedKey, Vec<MessageRow>>,
+    instances: Arc<Instances>,
+    /// What remembers rows that this transaction writes.
+    outdated: Vec<Arc<dyn Forget>>,
 }
 
 impl Unit {
-    pub(super) fn new(connection: SqliteConnection, counters: Counters) -> Self {
+    pub(super) fn new(
+        connection: SqliteConnection,
+        counters: Counters,
+        instances: Arc<Instances>,
+    ) -> Self {
         Self {
             transaction: Transaction::new(connection),
             counters: Some(counters),
@@ -153,6 +163,8 @@ impl Unit {
             new_messages: HashSet::new(),
             new_requests: HashSet::new(),
             raised: HashMap::new(),
+            instances,
+            outdated: Vec::new(),
         }
     }
 
@@ -172,6 +184,9 @@ impl Unit {
     pub(super) async fn commit(&mut self) -> Result<Committed> {
         self.write(true).await?;
         let wrote = self.transaction.end();
+        for remembered in self.outdated.drain(..) {
+            remembered.forget();
+        }
         self.new_messages.clear();
         self.new_requests.clear();
         self.raised.clear();
@@ -181,6 +196,16 @@ impl Unit {
             events: std::mem::take(&mut self.written),
             rewrote: std::mem::take(&mut self.rewrote),
         })
+    }
+
+    /// A row is about to be written that this may remember.
+    pub(super) fn forget(&mut self, remembered: Arc<dyn Forget>) {
+        self.outdated.push(remembered);
+    }
+
+    /// The same for a row of an instance.
+    pub(super) fn forget_instances(&mut self) {
+        self.forget(self.instances.clone());
     }
 
     /// Events in the database are about to be changed or removed.
@@ -198,6 +223,7 @@ impl Unit {
         self.touched.clear();
         self.outbound.clear();
         self.records.clear();
+        self.outdated.clear();
         self.new_messages.clear();
         self.new_requests.clear();
         self.raised.clear();
