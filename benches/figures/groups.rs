@@ -1,6 +1,8 @@
 //! A text to a group of the largest size: the first one, which hands the key to everybody, and those after it,
 //! beside the bare library in the same group.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{
@@ -32,17 +34,22 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         wagate(&stage, &first, 1).await?,
         bare(&mut stage, &first, 1).await?,
     )];
-    let (mut cold, mut warm) = (Vec::new(), Vec::new());
+    let (mut cold, mut warm, mut cost) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         let group = create(&mut stage.network, &phones[0], &members).await?;
         cold.push((
             wagate(&stage, &group, 1).await?,
             bare(&mut stage, &group, 1).await?,
         ));
+        let before = (stage.gateway.fine_cpu()?, stage.bare.fine_cpu()?);
         warm.push((
             wagate(&stage, &group, WARM).await?,
             bare(&mut stage, &group, WARM).await?,
         ));
+        let after = (stage.gateway.fine_cpu()?, stage.bare.fine_cpu()?);
+        let each =
+            |before: Duration, after: Duration| (after - before).as_secs_f64() * 1e6 / WARM as f64;
+        cost.push((each(before.0, after.0), each(before.1, after.1)));
     }
     for (name, rounds) in [
         ("the first text to a group of strangers", &strangers[..]),
@@ -54,6 +61,8 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         );
         table.push(Row::ratio(name, rounds, micros, Goal::NONE));
     }
+    let name = "the same, CPU per message";
+    table.push(Row::ratio(name, &cost, micros, Goal::NONE));
     stage.stop().await
 }
 

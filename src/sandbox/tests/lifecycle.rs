@@ -38,7 +38,10 @@ async fn what_is_sent_to_a_phone_that_is_off_waits_for_it() {
     sandbox.switch_phone(bob, true).await.unwrap();
     assert!(!sandbox.phone(bob).unwrap().switched_off);
     sandbox.send_text(bob, ada, "now I am").await.unwrap();
-    seen(&sandbox, bob, |one| one.text.as_deref() == Some("are you there?")).await;
+    seen(&sandbox, bob, |one| {
+        one.text.as_deref() == Some("are you there?")
+    })
+    .await;
     seen(&sandbox, ada, |one| one.text.as_deref() == Some("now I am")).await;
     sandbox.shutdown().await;
 }
