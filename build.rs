@@ -11,7 +11,10 @@ const WELL_KNOWN: (&str, &str) = (".google.protobuf", "::pbjson_types");
 
 /// The one that `pbjson_types` lacks: a request that has one gets no JSON form.
 const FIELD_MASK: (&str, &str) = (".google.protobuf.FieldMask", "::prost_types::FieldMask");
-const WITH_FIELD_MASK: [&str; 1] = [".wagate.v1.UpdateInstanceRequest"];
+const WITH_FIELD_MASK: [&str; 2] = [
+    ".wagate.v1.UpdateInstanceRequest",
+    ".wagate.v1.UpdateGroupRequest",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");

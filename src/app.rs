@@ -29,6 +29,7 @@ use crate::{
         ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
         contacts::Contacts,
         ending::Ending,
+        groups::GroupCalls,
         instances::{self, Instances},
         media::MediaFiles,
         messages::Messages,
@@ -183,7 +184,8 @@ impl Gateway {
             ))
             .add(Contacts::server(storage.clone()))
             .add(MediaFiles::server(storage.clone(), media, links))
-            .add(Messages::server(storage.clone(), registry.clone()));
+            .add(Messages::server(storage.clone(), registry.clone()))
+            .add(GroupCalls::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             let control = SandboxServiceServer::new(sandbox.service())
                 .accept_compressed(CompressionEncoding::Gzip)

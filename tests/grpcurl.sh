@@ -91,7 +91,7 @@ if [ -z "${ENDPOINT:-}" ]; then start; fi
 call "$ENDPOINT" list
 good list
 for service in wagate.v1.InstanceService wagate.v1.EventService wagate.v1.MessageService \
-  wagate.v1.ApiKeyService grpc.health.v1.Health; do
+  wagate.v1.GroupService wagate.v1.ApiKeyService grpc.health.v1.Health; do
   shows "^${service//./\\.}\$" list
 done
 done_with "lists every service"
@@ -189,6 +189,9 @@ refused "a bad cursor" InvalidArgument CURSOR_INVALID \
 refused "an unpaired instance" FailedPrecondition INSTANCE_NOT_PAIRED \
   -d '{"instance": "from-grpcurl", "recipient": "15550001111", "text": {"text": "hi"}}' \
   "$ENDPOINT" wagate.v1.MessageService/SendMessage
+refused "no group" InvalidArgument GROUP_ID_INVALID \
+  -d '{"instance": "from-grpcurl", "group": "15550001111"}' "$ENDPOINT" wagate.v1.GroupService/GetGroup
+shows '"field": *"group"' "no group"
 OTHER_KEY="wg_0000000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" refused "a wrong key" \
   Unauthenticated API_KEY_INVALID -d '{}' "$ENDPOINT" wagate.v1.InstanceService/ListInstances
 done_with "refuses with a code, a reason and the field"

@@ -2,11 +2,13 @@
 //!
 //! Pure. Everything that a stranger could have written passes `plain` on its way to a terminal.
 
+mod content;
+
 use pbjson_types::Timestamp;
 
 use crate::proto::v1::{
-    Chat, ConnectionUpdated, Contact, Event, Instance, InstanceState, Message, MessageContent,
-    MessageStatus, Network, Party, event::Payload, message_content::Content,
+    Chat, ConnectionUpdated, Contact, Event, Group, Instance, InstanceState, Message,
+    MessageContent, MessageStatus, Network, Party, event::Payload,
 };
 
 /// A text without anything that moves a cursor, starts a new line or turns the direction of writing.
@@ -188,6 +190,44 @@ fn payload(payload: &Payload) -> String {
             }
             text
         }
+        Payload::MessageUpdated(one) => {
+            let sender = one.sender.as_ref().map(who).unwrap_or_default();
+            let now = says(one.content.as_ref());
+            format!("{} by {sender} says now: {now}", plain(&one.message_id))
+        }
+        Payload::MessageDeleted(one) => {
+            let by = by(one.actor.as_ref());
+            format!("{} is deleted{by}", plain(&one.message_id))
+        }
+        Payload::GroupCreated(one) => one.group.as_ref().map(group).unwrap_or_default(),
+        Payload::GroupUpdated(one) => {
+            let which = one.after.as_ref().map(group).unwrap_or_default();
+            format!(
+                "{which}: {} changed{}",
+                one.changed_fields.join(", "),
+                by(one.actor.as_ref())
+            )
+        }
+        Payload::GroupParticipantsUpdated(one) => {
+            let people = one.participants.iter().filter_map(|one| one.party.as_ref());
+            let people: Vec<_> = people.map(who).collect();
+            let change = word(one.change().as_str_name(), "GROUP_PARTICIPANT_CHANGE_");
+            format!(
+                "{}: {change} {}{}",
+                plain(&one.subject),
+                people.join(", "),
+                by(one.actor.as_ref())
+            )
+        }
+        Payload::GroupJoinRequestsUpdated(one) => {
+            let people: Vec<_> = one.parties.iter().map(who).collect();
+            let change = word(one.change().as_str_name(), "GROUP_JOIN_REQUEST_CHANGE_");
+            format!(
+                "{}: request {change} {}",
+                plain(&one.subject),
+                people.join(", ")
+            )
+        }
         Payload::ErrorReported(one) => format!("{}: {}", plain(&one.reason), plain(&one.detail)),
         Payload::ContactMerged(one) => {
             let contact = one.contact.as_ref().map(contact).unwrap_or_default();
@@ -266,20 +306,28 @@ pub fn which(chat: &Chat) -> String {
     }
 }
 
+fn group(group: &Group) -> String {
+    format!("{} ({})", plain(&group.subject), plain(&group.id))
+}
+
+fn by(actor: Option<&Party>) -> String {
+    actor
+        .map(|actor| format!(" by {}", who(actor)))
+        .unwrap_or_default()
+}
+
+fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
+}
+
 fn says(content: Option<&MessageContent>) -> String {
-    match content.and_then(|content| content.content.as_ref()) {
-        Some(Content::Text(text)) => plain(&text.text),
-        Some(Content::Unsupported(other)) => {
-            format!("[{}: not supported yet]", plain(&other.original_type))
-        }
-        None => "[a newer kind of message]".to_owned(),
-    }
+    content.map(content::in_words).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::{ChatKind, MessageReceived, TextContent};
+    use crate::proto::v1::{ChatKind, MessageReceived, TextContent, message_content::Content};
 
     fn at(seconds: i64) -> Option<Timestamp> {
         Some(Timestamp { seconds, nanos: 5 })
@@ -332,6 +380,7 @@ mod tests {
             content: Some(MessageContent {
                 content: Some(Content::Text(TextContent {
                     text: "two\nlines \u{1b}[2J".into(),
+                    link_preview: None,
                 })),
             }),
             ..Message::default()

@@ -23,6 +23,10 @@ pub enum Permission {
     MediaWrite,
     /// `contacts:read`
     ContactsRead,
+    /// `groups:read`
+    GroupsRead,
+    /// `groups:write`
+    GroupsWrite,
     /// `events:read`
     EventsRead,
     /// `keys:write`
@@ -33,7 +37,7 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 12] = [
+    pub const EVERY: [Self; 14] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
@@ -43,6 +47,8 @@ impl Permission {
         Self::MediaRead,
         Self::MediaWrite,
         Self::ContactsRead,
+        Self::GroupsRead,
+        Self::GroupsWrite,
         Self::EventsRead,
         Self::KeysWrite,
         Self::SandboxWrite,
@@ -60,6 +66,8 @@ impl Permission {
             Self::MediaRead => "media:read",
             Self::MediaWrite => "media:write",
             Self::ContactsRead => "contacts:read",
+            Self::GroupsRead => "groups:read",
+            Self::GroupsWrite => "groups:write",
             Self::EventsRead => "events:read",
             Self::KeysWrite => "keys:write",
             Self::SandboxWrite => "sandbox:write",

@@ -7,11 +7,13 @@ pub enum Recipient {
     Number(String),
     /// A hidden identity: the digits before `@lid`.
     Lid(String),
+    /// A group: what stands before `@g.us`.
+    Group(String),
 }
 
 impl Recipient {
     /// The recipient in a caller's text, or why it is none. Takes digits, `+` and the usual
-    /// separators of printed numbers, `…@s.whatsapp.net`, `…@c.us` and `…@lid`.
+    /// separators of printed numbers, `…@s.whatsapp.net`, `…@c.us`, `…@lid` and `…@g.us`.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         if text.is_empty() {
@@ -25,12 +27,35 @@ impl Recipient {
             }
             Some((user, "s.whatsapp.net" | "c.us")) => number(user).map(Self::Number),
             Some((user, "lid")) => digits(user, 20).map(Self::Lid),
-            Some((_, "g.us")) => Err("groups can't be written to yet"),
+            Some((user, "g.us")) => group(user).map(Self::Group),
             Some((_, "newsletter")) => Err("channels can't be written to yet"),
             Some((_, "broadcast")) => Err("status and broadcasts can't be written to yet"),
-            Some(_) => Err("is no JID of a person"),
+            Some(_) => Err("is no JID of a person or a group"),
         }
     }
+}
+
+/// The JID of a group in a caller's text, or why it is none.
+pub fn group_jid(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    match text.rsplit_once('@') {
+        Some((user, "g.us")) => group(user).map(|user| format!("{user}@g.us")),
+        _ if text.is_empty() => Err("must not be empty"),
+        _ => Err("must be the JID of a group, `…@g.us`"),
+    }
+}
+
+/// The older groups are named by their founder's number and a time, with a dash between.
+fn group(user: &str) -> Result<String, &'static str> {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let named = match user.split_once('-') {
+        Some((founder, time)) => digits(founder) && digits(time),
+        None => digits(user),
+    };
+    if !named || user.len() > 40 {
+        return Err("is not the JID of a group");
+    }
+    Ok(user.to_owned())
 }
 
 fn number(text: &str) -> Result<String, &'static str> {
@@ -75,6 +100,14 @@ mod tests {
             Recipient::parse("900001@lid"),
             Ok(Recipient::Lid("900001".to_owned()))
         );
+        for group in ["120363000000000001", "15550001111-1600000000"] {
+            let jid = format!("{group}@g.us");
+            assert_eq!(
+                Recipient::parse(&jid),
+                Ok(Recipient::Group(group.to_owned()))
+            );
+            assert_eq!(group_jid(&jid), Ok(jid));
+        }
     }
 
     #[test]
@@ -89,12 +122,17 @@ mod tests {
             "@lid",
             "x@lid",
             "15550001111:2@s.whatsapp.net",
-            "1-2@g.us",
+            "-2@g.us",
+            "1-@g.us",
+            "1-2-3@g.us",
+            "@g.us",
+            "12x@g.us",
             "status@broadcast",
             "15550001111@example.com",
             "+",
         ] {
             assert!(Recipient::parse(text).is_err(), "{text}");
+            assert!(group_jid(text).is_err(), "{text}");
         }
     }
 }

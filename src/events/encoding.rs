@@ -1,29 +1,18 @@
 //! Events as bytes: made once when they happen, never decoded on their way to a reader.
 //!
 //! A body is an encoded `wagate.v1.Event` without the three fields that only the commit decides.
-//! Protobuf lets messages be concatenated, so those three are appended at delivery.
+//! Protobuf lets messages be concatenated, so those three are appended once the event is committed.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
 use pbjson_types::Timestamp;
-use prost::{
-    Message as _,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
-};
+use prost::Message as _;
 
 use crate::{
-    domain::{
-        cursor::{Cursor, LogEpoch},
-        event_type::EventType,
-        ids::EventId,
-    },
+    domain::{event_type::EventType, ids::EventId},
     proto::v1::{self, event::Payload},
-    storage::{InstanceRow, NewEvent, StoredEvent},
+    storage::{InstanceRow, NewEvent},
 };
-
-/// Field of the events in EventBatch, ListEventsResponse and GetEventResponse alike.
-const EVENTS_FIELD: u32 = 1;
 
 /// An event for the log. The same thing seen twice upstream has the same `dedupe_key`.
 pub fn compose(
@@ -63,79 +52,16 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::MessageReceived(_) => EventType::MessageReceived,
         Payload::MessageSent(_) => EventType::MessageSent,
         Payload::MessageStatus(_) => EventType::MessageStatus,
+        Payload::MessageUpdated(_) => EventType::MessageUpdated,
+        Payload::MessageDeleted(_) => EventType::MessageDeleted,
+        Payload::GroupCreated(_) => EventType::GroupCreated,
+        Payload::GroupUpdated(_) => EventType::GroupUpdated,
+        Payload::GroupParticipantsUpdated(_) => EventType::GroupParticipantsUpdated,
+        Payload::GroupJoinRequestsUpdated(_) => EventType::GroupJoinRequestsUpdated,
         Payload::ErrorReported(_) => EventType::ErrorReported,
         Payload::ContactMerged(_) => EventType::ContactMerged,
         Payload::MediaUpdated(_) => EventType::MediaUpdated,
         Payload::Unmapped(_) => EventType::Unmapped,
-    }
-}
-
-/// What only the commit decides.
-fn tail(epoch: LogEpoch, event: &StoredEvent) -> v1::Event {
-    v1::Event {
-        cursor: Cursor {
-            epoch,
-            position: event.position,
-        }
-        .to_string(),
-        instance_sequence: event.instance_sequence,
-        record_time: Some(timestamp(event.record_time)),
-        ..Default::default()
-    }
-}
-
-/// Events put together for one answer: the encoded `events` of an EventBatch or ListEventsResponse,
-/// or, if there is one only, the `event` of a GetEventResponse.
-#[derive(Debug)]
-pub struct Batch {
-    epoch: LogEpoch,
-    encoded: BytesMut,
-    count: usize,
-}
-
-impl Batch {
-    /// An empty one.
-    pub fn new(epoch: LogEpoch) -> Self {
-        Self {
-            epoch,
-            encoded: BytesMut::new(),
-            count: 0,
-        }
-    }
-
-    /// Adds an event, unless the batch would grow beyond `max_bytes`; the first is taken whatever
-    /// its size. Says whether it was added.
-    #[must_use]
-    pub fn push(&mut self, event: &StoredEvent, max_bytes: usize) -> bool {
-        let tail = tail(self.epoch, event);
-        let length = event.body.len() + tail.encoded_len();
-        let field = key_len(EVENTS_FIELD) + encoded_len_varint(length as u64) + length;
-        if self.count > 0 && self.encoded.len() + field > max_bytes {
-            return false;
-        }
-        self.encoded.reserve(field);
-        encode_key(EVENTS_FIELD, WireType::LengthDelimited, &mut self.encoded);
-        encode_varint(length as u64, &mut self.encoded);
-        self.encoded.extend_from_slice(&event.body);
-        tail.encode_raw(&mut self.encoded);
-        self.count += 1;
-        true
-    }
-
-    /// How many events.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// The encoded events, and an empty batch again.
-    pub fn take(&mut self) -> BytesMut {
-        self.count = 0;
-        std::mem::take(&mut self.encoded)
     }
 }
 
@@ -207,22 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        domain::{cursor::Position, ids::InstanceNumber},
-        grpc::fake,
-    };
-
-    fn stored(new: NewEvent) -> StoredEvent {
-        StoredEvent {
-            position: Position(7),
-            id: new.id,
-            instance: new.instance,
-            instance_sequence: 3,
-            event_type: new.event_type,
-            record_time: UNIX_EPOCH + Duration::from_secs(20),
-            body: new.body,
-        }
-    }
+    use crate::{domain::ids::InstanceNumber, grpc::fake};
 
     fn pairing(qr_text: &str) -> NewEvent {
         let payload = Payload::ConnectionPairing(v1::ConnectionPairing {
@@ -235,14 +146,6 @@ mod tests {
             UNIX_EPOCH,
             "a/b/c",
         )
-    }
-
-    /// The event as a reader has it.
-    fn delivered(epoch: LogEpoch, event: &StoredEvent) -> v1::Event {
-        let mut batch = Batch::new(epoch);
-        assert!(batch.push(event, 0));
-        let answer = v1::GetEventResponse::decode(batch.take()).unwrap();
-        answer.event.unwrap()
     }
 
     #[test]
@@ -260,34 +163,6 @@ mod tests {
             assert!((0..1_000_000_000).contains(&one.nanos));
             serde_json::to_string(&one).unwrap();
         }
-    }
-
-    #[test]
-    fn a_delivered_event_is_complete() {
-        let epoch = LogEpoch(9);
-        let event = stored(pairing("text"));
-        let sealed = delivered(epoch, &event);
-        let cursor = Cursor::parse(&sealed.cursor).unwrap();
-        assert_eq!((cursor.epoch, cursor.position), (epoch, event.position));
-        assert_eq!(sealed.r#type, "connection.pairing");
-        assert_eq!(sealed.instance_number, 4);
-        assert_eq!(sealed.instance_sequence, 3);
-        assert_eq!(sealed.dedupe_key, "a/b/c");
-        assert_eq!(sealed.record_time.unwrap().seconds, 20);
-    }
-
-    #[test]
-    fn a_batch_is_what_the_contract_says() {
-        let epoch = LogEpoch(9);
-        let event = stored(pairing("text"));
-        let mut batch = Batch::new(epoch);
-        assert!(batch.push(&event, 1), "the first has no limit");
-        assert!(!batch.push(&event, 100));
-        assert!(batch.push(&event, 10_000));
-        assert_eq!(batch.count(), 2);
-        let decoded = v1::EventBatch::decode(batch.take()).unwrap();
-        assert_eq!(decoded.events, vec![delivered(epoch, &event); 2]);
-        assert!(batch.is_empty());
     }
 
     #[test]

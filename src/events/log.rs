@@ -20,12 +20,12 @@ use crate::{
         ids::InstanceNumber,
         limits,
     },
-    events::blanked,
-    lifecycle::Shutdown,
-    storage::{
-        EventQuery, LogBounds, NewEvent, Result, RetentionPolicy, Storage, StorageError,
-        StoredEvent,
+    events::{
+        Page, Run, blanked,
+        tail::{self, Tail},
     },
+    lifecycle::Shutdown,
+    storage::{EventQuery, LogBounds, NewEvent, Result, RetentionPolicy, Storage, StorageError},
 };
 
 /// How much of the log is kept.
@@ -126,6 +126,7 @@ pub enum ReadError {
 #[derive(Clone)]
 pub struct Log {
     storage: Arc<dyn Storage>,
+    tail: Arc<Tail>,
     retention: Retention,
     /// Raised before and after every removal, so odd while one runs: readers ask the store for its
     /// bounds only when this moved.
@@ -138,6 +139,7 @@ impl Log {
     pub fn new(storage: Arc<dyn Storage>, retention: Retention) -> Self {
         Self {
             storage,
+            tail: Arc::default(),
             retention,
             removals: Arc::default(),
             one_removal: Arc::default(),
@@ -322,7 +324,19 @@ impl Reader {
         up_to: Option<Position>,
         limit: usize,
         max_bytes: usize,
-    ) -> std::result::Result<Vec<StoredEvent>, ReadError> {
+    ) -> std::result::Result<Page, ReadError> {
+        let shared = tail::Query {
+            after: self.position,
+            up_to,
+            wanted,
+            limit,
+            max_bytes,
+        };
+        // What the tail has it has without a hole, so nothing there can have been removed unseen.
+        if let Some((page, looked_at)) = self.log.tail.read(&*self.log.storage, shared) {
+            self.position = self.position.max(looked_at);
+            return Ok(page);
+        }
         let page = self
             .log
             .storage
@@ -337,7 +351,7 @@ impl Reader {
             .await?;
         self.check_nothing_removed().await?;
         self.position = self.position.max(page.looked_at);
-        Ok(page.events)
+        Ok(Page::whole(Run::seal(self.log.epoch(), &page.events)))
     }
 
     /// Asked after the read: what was there then can't have been removed before it.

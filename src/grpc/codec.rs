@@ -10,6 +10,9 @@ use tonic::{
 };
 use tonic_prost::ProstDecoder;
 
+/// One encoded message, in pieces that follow one another.
+pub(super) type Pieces = Vec<Bytes>;
+
 /// Takes requests of one type and sends encoded answers.
 pub(super) struct Encoded<Req>(PhantomData<Req>);
 
@@ -20,7 +23,7 @@ impl<Req> Default for Encoded<Req> {
 }
 
 impl<Req: Message + Default + 'static> Codec for Encoded<Req> {
-    type Encode = Bytes;
+    type Encode = Pieces;
     type Decode = Req;
     type Encoder = Verbatim;
     type Decoder = ProstDecoder<Req>;
@@ -38,11 +41,14 @@ impl<Req: Message + Default + 'static> Codec for Encoded<Req> {
 pub(super) struct Verbatim;
 
 impl Encoder for Verbatim {
-    type Item = Bytes;
+    type Item = Pieces;
     type Error = Status;
 
-    fn encode(&mut self, item: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.put(item);
+    fn encode(&mut self, item: Pieces, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.reserve(item.iter().map(Bytes::len).sum());
+        for piece in item {
+            into.put(piece);
+        }
         Ok(())
     }
 }

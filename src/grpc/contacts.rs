@@ -98,6 +98,7 @@ fn key(text: &str) -> Result<ContactKey, Status> {
     match Recipient::parse(text) {
         Ok(Recipient::Number(number)) => Ok(ContactKey::Number(number)),
         Ok(Recipient::Lid(lid)) => Ok(ContactKey::Lid(lid)),
+        Ok(Recipient::Group(_)) => Err(status::field_invalid("contact", "is a group")),
         Err(why) => Err(status::field_invalid("contact", why)),
     }
 }

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
 use futures::{Stream, future::BoxFuture};
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
@@ -22,10 +21,10 @@ use uuid::Uuid;
 use crate::{
     auth::{Caller, Keys},
     domain::{ids::EventId, permission::Permission},
-    events::{Batch, Log, ReadError, Start, timestamp},
+    events::{Batch, Log, ReadError, Run, Start, timestamp},
     grpc::{
         access,
-        codec::Encoded,
+        codec::{Encoded, Pieces},
         deadline::Deadline,
         filter::{self, Filter},
         page,
@@ -60,7 +59,7 @@ impl Events {
     async fn subscribe(
         self,
         request: Request<v1::SubscribeRequest>,
-    ) -> Result<Response<impl Stream<Item = Result<Bytes, Status>> + Send + 'static>, Status> {
+    ) -> Result<Response<impl Stream<Item = Result<Pieces, Status>> + Send + 'static>, Status> {
         let caller = access::permit(&request, Permission::EventsRead)?;
         if self.shutdown.has_begun() {
             return Err(status::draining(DRAIN_RETRY));
@@ -117,7 +116,7 @@ impl Events {
     async fn list_events(
         self,
         request: Request<v1::ListEventsRequest>,
-    ) -> Result<Response<Bytes>, Status> {
+    ) -> Result<Response<Pieces>, Status> {
         let caller = access::permit(&request, Permission::EventsRead)?;
         let request = request.into_inner();
         let start = filter::start(request.start.into(), Start::Earliest)?;
@@ -135,7 +134,7 @@ impl Events {
         .await?;
         let mut gap = opening.gap;
         let mut reader = self.log.reader(opening.position);
-        let mut batch = Batch::new(self.log.epoch());
+        let mut batch = Batch::new();
         let mut next = opening.position;
         let mut caught_up = false;
         while batch.is_empty() {
@@ -151,12 +150,12 @@ impl Events {
                     next = reader.position();
                     caught_up = next >= head;
                     let mut last = opening.position;
-                    for event in events {
-                        if !batch.push(&event, BATCH_BYTES_MAX) {
+                    for event in events.iter() {
+                        if !batch.push(event, BATCH_BYTES_MAX) {
                             (next, caught_up) = (last, false);
                             break;
                         }
-                        last = event.position;
+                        last = event.position();
                     }
                 }
                 Err(ReadError::Storage(error)) => return Err(error.into()),
@@ -190,13 +189,15 @@ impl Events {
             caught_up,
             gap: gap.map(|gap| filter::told(&self.log, &gap)),
         };
-        Ok(Response::new(joined(batch.take(), &rest)))
+        let mut answer = batch.take();
+        answer.push(rest.encode_to_vec().into());
+        Ok(Response::new(answer))
     }
 
     async fn get_event(
         self,
         request: Request<v1::GetEventRequest>,
-    ) -> Result<Response<Bytes>, Status> {
+    ) -> Result<Response<Pieces>, Status> {
         let caller = access::permit(&request, Permission::EventsRead)?;
         let text = request.into_inner().event_id;
         let id = Uuid::try_parse(&text)
@@ -213,16 +214,14 @@ impl Events {
                 )
                 .field("event_id", "must be the id of an event that is kept")
             })?;
-        let mut batch = Batch::new(self.log.epoch());
-        // An empty batch takes any event.
-        let _taken = batch.push(&event, usize::MAX);
-        Ok(Response::new(batch.take().freeze()))
+        let run = Run::seal(self.log.epoch(), &[event]);
+        Ok(Response::new(vec![run.into_bytes()]))
     }
 
     async fn get_event_log_info(
         self,
         request: Request<v1::GetEventLogInfoRequest>,
-    ) -> Result<Response<Bytes>, Status> {
+    ) -> Result<Response<Pieces>, Status> {
         let caller = access::permit(&request, Permission::EventsRead)?;
         let bounds = self.log.bounds().await?;
         let info = v1::GetEventLogInfoResponse {
@@ -237,7 +236,7 @@ impl Events {
             retention_bytes: self.log.retention().max_bytes,
             instances: self.instance_heads(&caller).await?,
         };
-        Ok(Response::new(info.encode_to_vec().into()))
+        Ok(Response::new(vec![info.encode_to_vec().into()]))
     }
 
     async fn instance_heads(&self, caller: &Caller) -> Result<Vec<v1::InstanceHead>, Status> {
@@ -308,13 +307,6 @@ fn bounded(
             format!("must be between 0 and {} s", most.as_secs()),
         )),
     }
-}
-
-/// One message of two encoded parts.
-fn joined(mut events: BytesMut, rest: &impl Message) -> Bytes {
-    events.reserve(rest.encoded_len());
-    rest.encode_raw(&mut events);
-    events.freeze()
 }
 
 impl NamedService for Events {

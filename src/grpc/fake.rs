@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -20,9 +21,11 @@ use crate::{
         session::SessionState,
     },
     storage::{
-        AcceptOutcome, ApiKeyRow, BodyRewrite, EventPage, EventQuery, EventsOf, InstanceChange,
-        InstanceRow, LogBounds, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
-        RequestMark, Result, RetentionPolicy, RevokeOutcome, Storage, StorageError, StoredEvent,
+        AcceptOutcome, ApiKeyRow, BodyRewrite, ClaimOutcome, EffectsOf, EventPage, EventQuery,
+        EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace,
+        MessageQuery, MessageRecord, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
+        RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage,
+        StorageError, StoredEvent,
         contact::{ContactKey, ContactMerge, ContactRow, Sighting},
         device,
         media::{MediaKeep, MediaRow},
@@ -66,7 +69,11 @@ pub(crate) struct Fake {
 #[derive(Default)]
 struct State {
     events: Vec<StoredEvent>,
+    ids: HashMap<EventId, Position>,
     compacted: Position,
+    rewrites: u64,
+    /// Where the log ended at the last of them.
+    rewritten: Position,
     sequences: HashMap<InstanceNumber, u64>,
     instances: Vec<InstanceRow>,
     keys: Vec<ApiKeyRow>,
@@ -100,17 +107,23 @@ impl Fake {
             head.0 += 1;
             let sequence = state.sequences.entry(new.instance).or_default();
             *sequence += 1;
+            let sequence = *sequence;
+            state.ids.insert(new.id, head);
             state.events.push(StoredEvent {
                 position: head,
-                id: new.id,
                 instance: new.instance,
-                instance_sequence: *sequence,
+                instance_sequence: sequence,
                 event_type: new.event_type,
                 record_time: SystemTime::now(),
                 body: new.body,
             });
         }
         self.head.send_replace(head);
+    }
+
+    fn rewrote(&self, state: &mut State) {
+        state.rewrites += 1;
+        state.rewritten = *self.head.borrow();
     }
 }
 
@@ -137,6 +150,19 @@ impl Storage for Fake {
     async fn append_events(&self, events: Vec<NewEvent>) -> Result<()> {
         self.append(&mut self.state(), events);
         Ok(())
+    }
+
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents> {
+        let state = self.state();
+        let first = state.events.partition_point(|one| one.position <= after);
+        (after >= state.rewritten).then(|| RecentEvents {
+            rewrites: state.rewrites,
+            events: state.events[first..].iter().take(limit).cloned().collect(),
+        })
+    }
+
+    fn log_rewrites(&self) -> u64 {
+        self.state().rewrites
     }
 
     async fn read_events(&self, query: EventQuery) -> Result<EventPage> {
@@ -172,7 +198,10 @@ impl Storage for Fake {
     }
 
     async fn lookup_event(&self, id: EventId) -> Result<Option<StoredEvent>> {
-        Ok(self.state().events.iter().find(|one| one.id == id).cloned())
+        let state = self.state();
+        let position = state.ids.get(&id);
+        let found = |one: &&StoredEvent| Some(&one.position) == position;
+        Ok(state.events.iter().find(found).cloned())
     }
 
     async fn position_before(&self, time: SystemTime) -> Result<Position> {
@@ -224,6 +253,7 @@ impl Storage for Fake {
             kept
         });
         state.compacted = compacted;
+        self.rewrote(&mut state);
         Ok((before - state.events.len()) as u64)
     }
 
@@ -233,7 +263,9 @@ impl Storage for Fake {
         event_type: EventType,
         rewrite: BodyRewrite,
     ) -> Result<()> {
-        for event in &mut self.state().events {
+        let mut state = self.state();
+        self.rewrote(&mut state);
+        for event in &mut state.events {
             if event.instance == instance
                 && event.event_type == event_type
                 && let Some(body) = rewrite(&event.body)
@@ -318,7 +350,7 @@ impl Storage for Fake {
         not_faked()
     }
 
-    async fn record_messages(&self, _: Vec<(MessageRow, Vec<NewEvent>)>) -> Result<Vec<bool>> {
+    async fn record_messages(&self, _: Vec<MessageRecord>) -> Result<Vec<bool>> {
         not_faked()
     }
 
@@ -334,10 +366,8 @@ impl Storage for Fake {
     async fn raise_status(
         &self,
         _: InstanceNumber,
-        _: Vec<String>,
-        _: i32,
-        _: String,
-        _: EventsOf<MessageRow>,
+        _: StatusRise,
+        _: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
         not_faked()
     }
@@ -355,6 +385,20 @@ impl Storage for Fake {
         not_faked()
     }
 
+    async fn query_messages(&self, _: MessageQuery) -> Result<Vec<(MessagePlace, MessageRow)>> {
+        not_faked()
+    }
+
+    async fn list_targeting(
+        &self,
+        _: InstanceNumber,
+        _: &str,
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<(i64, MessageRow)>> {
+        not_faked()
+    }
+
     async fn list_outbound(&self, _: InstanceNumber, _: i32, _: usize) -> Result<Vec<MessageRow>> {
         not_faked()
     }
@@ -364,6 +408,39 @@ impl Storage for Fake {
         _: InstanceNumber,
         _: &RequestMark,
     ) -> Result<Option<AcceptOutcome>> {
+        not_faked()
+    }
+
+    async fn claim_request(&self, _: InstanceNumber, _: RequestMark) -> Result<ClaimOutcome> {
+        not_faked()
+    }
+
+    async fn answer_request(&self, _: RequestMark, _: Bytes) -> Result<()> {
+        not_faked()
+    }
+
+    async fn release_request(&self, _: RequestMark) -> Result<()> {
+        not_faked()
+    }
+
+    async fn change_groups(&self, _: InstanceNumber, _: GroupChange) -> Result<()> {
+        not_faked()
+    }
+
+    async fn lookup_group(&self, _: InstanceNumber, _: &str) -> Result<Option<GroupRow>> {
+        not_faked()
+    }
+
+    async fn list_groups(
+        &self,
+        _: InstanceNumber,
+        _: Option<&str>,
+        _: usize,
+    ) -> Result<Vec<GroupRow>> {
+        not_faked()
+    }
+
+    async fn groups_complete(&self, _: InstanceNumber) -> Result<bool> {
         not_faked()
     }
 

@@ -83,12 +83,12 @@ impl Filter {
         }
     }
 
-    /// Whether the caller asked for this one.
-    pub fn passes(&self, event: &StoredEvent) -> bool {
+    /// Whether the caller asked for events of this type.
+    pub fn passes(&self, event_type: EventType) -> bool {
         self.wanted
             .event_types
             .as_ref()
-            .is_none_or(|types| types.contains(&event.event_type))
+            .is_none_or(|types| types.contains(&event_type))
     }
 }
 

@@ -259,7 +259,7 @@ impl InstanceService for Instances {
         } else {
             match Recipient::parse(&asked.phone_number) {
                 Ok(Recipient::Number(number)) => PairingMethod::Code(number),
-                Ok(Recipient::Lid(_)) => {
+                Ok(Recipient::Lid(_) | Recipient::Group(_)) => {
                     return Err(status::field_invalid(
                         "phone_number",
                         "must be a phone number",

@@ -12,6 +12,7 @@ mod deadline;
 pub mod ending;
 mod events;
 mod filter;
+pub mod groups;
 mod incoming;
 pub mod instances;
 mod layers;

@@ -8,10 +8,12 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::groups::group_refused;
 use crate::{
     auth::AuthError,
     domain::{
-        event_type::EventType, ids::InstanceName, permission::Permission, session::SessionState,
+        event_type::EventType, ids::InstanceName, limits, permission::Permission,
+        session::SessionState,
     },
     egress::EgressError,
     events::timestamp,
@@ -103,6 +105,12 @@ fn code(reason: Reason) -> Code {
         | Reason::TextEmpty
         | Reason::TextTooLong
         | Reason::RequestIdReused
+        | Reason::GroupIdInvalid
+        | Reason::GroupSubjectInvalid
+        | Reason::GroupDescriptionInvalid
+        | Reason::ParticipantsTooMany
+        | Reason::PictureInvalid
+        | Reason::InviteInvalid
         | Reason::EventTypeUnknown
         | Reason::CursorInvalid
         | Reason::MediaTooLarge
@@ -114,6 +122,7 @@ fn code(reason: Reason) -> Code {
         Reason::InstanceNotFound
         | Reason::InstanceGone
         | Reason::MessageNotFound
+        | Reason::GroupNotFound
         | Reason::EventNotFound
         | Reason::ContactNotFound
         | Reason::MediaNotFound
@@ -134,11 +143,22 @@ fn code(reason: Reason) -> Code {
         | Reason::StateConflict
         | Reason::MediaNotReady
         | Reason::UrlFailed
+        | Reason::GroupNotMember
+        | Reason::GroupAdminRequired
+        | Reason::InviteRevoked
+        | Reason::GroupFull
+        | Reason::GroupJoinRefused
+        | Reason::GroupRefused
+        | Reason::MessageNotChangeable
         | Reason::MessageRefused => Code::FailedPrecondition,
         Reason::CursorCompacted | Reason::CursorEpochMismatch | Reason::CursorAheadOfLog => {
             Code::OutOfRange
         }
-        Reason::SlowConsumer | Reason::StreamLimit | Reason::RateLimited => Code::ResourceExhausted,
+        Reason::GroupChangedMeanwhile => Code::Aborted,
+        Reason::SlowConsumer
+        | Reason::StreamLimit
+        | Reason::RateLimited
+        | Reason::WhatsappRateLimited => Code::ResourceExhausted,
         Reason::InstanceConnecting
         | Reason::ServerDraining
         | Reason::StorageUnavailable
@@ -220,6 +240,28 @@ impl From<WaError> for Status {
             WaError::MessageRefused(code) => refuse(Reason::MessageRefused, sentence)
                 .with("code", code)
                 .into(),
+            WaError::TextTooLong => text_too_long("text.text", sentence, limits::TEXT_CHARS),
+            WaError::NothingToQuote => refuse(Reason::MessageNotFound, sentence)
+                .field(
+                    "quoted_message_id",
+                    "must be the id of a message of the instance",
+                )
+                .into(),
+            WaError::TextEmpty => refuse(Reason::TextEmpty, sentence)
+                .field("text", "must not be empty")
+                .into(),
+            WaError::CaptionTooLong => text_too_long("text", sentence, limits::CAPTION_CHARS),
+            WaError::NoSuchMessage(field) => refuse(Reason::MessageNotFound, sentence)
+                .field(field, "must be the id of a message of the chat")
+                .into(),
+            WaError::Unchangeable(why) => refuse(Reason::MessageNotChangeable, sentence)
+                .field("message_id", format!("must be of another message: {why}"))
+                .into(),
+            WaError::NotAnOption(why) => field_invalid("options", why),
+            WaError::NobodyToMention(_) => refuse(Reason::RecipientNotOnWhatsapp, sentence)
+                .field("mentions.mentioned", "must name WhatsApp accounts")
+                .into(),
+            WaError::Group(refusal) => group_refused(refusal),
             WaError::Timeout(cause) => {
                 tracing::warn!(cause, "WhatsApp did not answer");
                 refuse(
@@ -328,6 +370,14 @@ fn url_failed(error: &EgressError) -> Status {
             .field(FIELD, sentence)
             .into(),
     }
+}
+
+/// A text has more characters than WhatsApp takes. `field` names it in the request.
+pub(super) fn text_too_long(field: &str, sentence: String, limit: usize) -> Status {
+    refuse(Reason::TextTooLong, sentence)
+        .with("limit", limit)
+        .field(field, format!("must have at most {limit} characters"))
+        .into()
 }
 
 /// A fault of ours. Whoever finds one logs it.

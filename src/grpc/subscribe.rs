@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use prost::{
     Message as _,
@@ -34,6 +34,7 @@ use crate::{
     },
     events::{Batch, Log, Opening, ReadError, Reader, Wanted, timestamp},
     grpc::{
+        codec::Pieces,
         filter::{self, Filter},
         status::{self, Reason, refuse},
     },
@@ -149,7 +150,7 @@ pub(super) struct Batching {
 
 impl Subscription {
     /// Starts the stream: encoded frames, and at most one error at its end.
-    pub fn start(self) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
+    pub fn start(self) -> impl Stream<Item = Result<Pieces, Status>> + Send + 'static {
         // One frame here and one in the making: a slow reader costs no more.
         let (sender, frames) = mpsc::channel(1);
         let (ended, end) = oneshot::channel();
@@ -171,13 +172,13 @@ impl Subscription {
         ReceiverStream::new(frames).map(Ok).chain(end)
     }
 
-    async fn run(self, frames: mpsc::Sender<Bytes>) -> Result<(), Status> {
+    async fn run(self, frames: mpsc::Sender<Pieces>) -> Result<(), Status> {
         let _slot = self.slot;
         let mut pump = Pump {
             reader: self.log.reader(self.opening.position),
             wanted: self.filter.with_deletions(),
             remaining: self.filter.named.clone(),
-            pending: Batch::new(self.log.epoch()),
+            pending: Batch::new(),
             pending_since: Instant::now(),
             sent: self.log.cursor(self.opening.position),
             delivered: 0,
@@ -237,7 +238,7 @@ struct Pump {
     sent: Cursor,
     delivered: u64,
     heartbeat_at: Instant,
-    frames: mpsc::Sender<Bytes>,
+    frames: mpsc::Sender<Pieces>,
 }
 
 impl Pump {
@@ -318,24 +319,24 @@ impl Pump {
         };
         let mut gone = None;
         let mut taken = before;
-        for event in events {
-            if self.filter.passes(&event) {
+        for event in events.iter() {
+            if self.filter.passes(event.event_type()) {
                 if self.pending.is_empty() {
                     self.pending_since = Instant::now();
                 }
-                if !self.pending.push(&event, self.batching.max_bytes) {
+                if !self.pending.push(event, self.batching.max_bytes) {
                     self.flush(taken).await?;
                     self.pending_since = Instant::now();
                     // An empty batch takes any event.
-                    let _taken = self.pending.push(&event, self.batching.max_bytes);
+                    let _taken = self.pending.push(event, self.batching.max_bytes);
                 }
             }
-            taken = event.position;
-            if event.event_type == EventType::InstanceDeleted
+            taken = event.position();
+            if event.event_type() == EventType::InstanceDeleted
                 && let Some(index) = self
                     .remaining
                     .iter()
-                    .position(|(number, _)| *number == event.instance)
+                    .position(|(number, _)| *number == event.instance())
             {
                 let (_, id) = self.remaining.remove(index);
                 if self.remaining.is_empty() {
@@ -362,9 +363,11 @@ impl Pump {
         let permit = self.permit().await?;
         let count = self.pending.count() as u64;
         let cursor = self.log.cursor(position);
+        let size = self.pending.size();
         let frame = batch_frame(
             &cursor,
             self.pending.take(),
+            size,
             &v1::EventBatch {
                 events: Vec::new(),
                 delivery_sequence_first: self.delivered + 1,
@@ -434,13 +437,13 @@ impl Pump {
             server_time: Some(timestamp(SystemTime::now())),
             frame: Some(frame),
         };
-        permit.send(response.encode_to_vec().into());
+        permit.send(vec![response.encode_to_vec().into()]);
         self.frame_sent(cursor);
         Ok(())
     }
 
     /// Room for one frame. Nothing of it is lost if the caller is dropped while waiting.
-    async fn permit(&self) -> Result<mpsc::OwnedPermit<Bytes>, Status> {
+    async fn permit(&self) -> Result<mpsc::OwnedPermit<Pieces>, Status> {
         match timeout(self.stall, self.frames.clone().reserve_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             // The client left, so nobody reads this.
@@ -461,20 +464,22 @@ impl Pump {
     }
 }
 
-/// A SubscribeResponse around events that are encoded already.
-fn batch_frame(cursor: &Cursor, events: BytesMut, rest: &v1::EventBatch) -> Bytes {
+/// A SubscribeResponse around events that are encoded already and take this many bytes.
+fn batch_frame(cursor: &Cursor, events: Vec<Bytes>, size: usize, rest: &v1::EventBatch) -> Pieces {
     let head = v1::SubscribeResponse {
         cursor: cursor.to_string(),
         server_time: Some(timestamp(SystemTime::now())),
         frame: None,
     };
-    let length = events.len() + rest.encoded_len();
+    let length = size + rest.encoded_len();
     // Key and length take at most 11 bytes.
-    let mut frame = BytesMut::with_capacity(head.encoded_len() + 11 + length);
-    head.encode_raw(&mut frame);
-    encode_key(BATCH_FIELD, WireType::LengthDelimited, &mut frame);
-    encode_varint(length as u64, &mut frame);
-    frame.put(events);
-    rest.encode_raw(&mut frame);
-    frame.freeze()
+    let mut before = BytesMut::with_capacity(head.encoded_len() + 11);
+    head.encode_raw(&mut before);
+    encode_key(BATCH_FIELD, WireType::LengthDelimited, &mut before);
+    encode_varint(length as u64, &mut before);
+    let mut frame = Pieces::with_capacity(events.len() + 2);
+    frame.push(before.freeze());
+    frame.extend(events);
+    frame.push(rest.encode_to_vec().into());
+    frame
 }

@@ -1,5 +1,8 @@
 //! The gRPC face of [`Sandbox`]: reads requests, calls the handle, writes answers. Decides nothing.
 
+mod groups;
+mod messages;
+
 use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt, stream::BoxStream};
@@ -7,9 +10,9 @@ use pbjson_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{
-    ActiveRule, DeviceAddress, Direction, FaultAction, FaultMatch, FaultRule, InboxMessage,
-    LoginFailure, MediaFault, MediaFaultAction, Number, PhoneInfo, PhoneOptions, Sandbox,
-    SandboxError, WireEntry,
+    ActiveRule, DeviceAddress, Direction, FaultAction, FaultMatch, FaultRule, GroupId,
+    InboxMessage, LoginFailure, MediaFault, MediaFaultAction, Number, PhoneInfo, PhoneOptions,
+    Sandbox, SandboxError, WireEntry,
 };
 use crate::proto::sandbox_v1::{
     self as pb, add_media_fault_request::Action as MediaAction, fault_rule::Action,
@@ -90,10 +93,10 @@ impl SandboxService for ControlService {
         }
         let options = PhoneOptions {
             number: optional_number("number", &request.number)?,
-            push_name: request.push_name,
             lid_addressed: request.lid_addressed,
             dormant: request.dormant,
-            ..PhoneOptions::default()
+            group_adds: request.group_adds().into(),
+            push_name: request.push_name,
         };
         let phone = self.sandbox.create_phone(options).await?;
         Ok(Response::new(pb::CreatePhoneResponse {
@@ -136,12 +139,123 @@ impl SandboxService for ControlService {
     ) -> Answer<pb::SendTextResponse> {
         let request = request.into_inner();
         let phone = number("phone", &request.phone)?;
-        let to = self.sandbox.resolve(&request.to)?;
-        let sent = self.sandbox.send_text(phone, to, &request.text).await?;
+        let sent = match request.to.parse::<GroupId>() {
+            Ok(group) => {
+                let text = groups::text(request);
+                self.sandbox.send_group_text(phone, group, text).await?
+            }
+            Err(_) => {
+                groups::check_none(&request)?;
+                let to = self.sandbox.resolve(&request.to)?;
+                self.sandbox.send_text(phone, to, &request.text).await?
+            }
+        };
         Ok(Response::new(pb::SendTextResponse {
             id: sent.id,
             send_time: Some(timestamp(sent.time)),
         }))
+    }
+
+    async fn send_message(
+        &self,
+        request: Request<pb::SendMessageRequest>,
+    ) -> Answer<pb::SendMessageResponse> {
+        messages::send(&self.sandbox, request.into_inner()).await
+    }
+
+    async fn create_group(
+        &self,
+        request: Request<pb::CreateGroupRequest>,
+    ) -> Answer<pb::CreateGroupResponse> {
+        groups::create(&self.sandbox, request.into_inner()).await
+    }
+
+    async fn get_group(
+        &self,
+        request: Request<pb::GetGroupRequest>,
+    ) -> Answer<pb::GetGroupResponse> {
+        let group = groups::show(&self.sandbox, groups::id(&request.into_inner().group)?)?;
+        Ok(Response::new(pb::GetGroupResponse { group: Some(group) }))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<pb::ListGroupsRequest>,
+    ) -> Answer<pb::ListGroupsResponse> {
+        let member = optional_number("member", &request.into_inner().member)?;
+        let groups = self.sandbox.groups(member);
+        let groups = groups
+            .into_iter()
+            .map(|group| groups::shown(&self.sandbox, group));
+        Ok(Response::new(pb::ListGroupsResponse {
+            groups: groups.collect(),
+        }))
+    }
+
+    async fn update_group(
+        &self,
+        request: Request<pb::UpdateGroupRequest>,
+    ) -> Answer<pb::UpdateGroupResponse> {
+        groups::update(&self.sandbox, request.into_inner()).await
+    }
+
+    async fn change_group_members(
+        &self,
+        request: Request<pb::ChangeGroupMembersRequest>,
+    ) -> Answer<pb::ChangeGroupMembersResponse> {
+        groups::change_members(&self.sandbox, request.into_inner()).await
+    }
+
+    async fn get_group_invite(
+        &self,
+        request: Request<pb::GetGroupInviteRequest>,
+    ) -> Answer<pb::GetGroupInviteResponse> {
+        let pb::GetGroupInviteRequest { phone, group } = request.into_inner();
+        let code = groups::invite(&self.sandbox, &phone, &group, false).await?;
+        Ok(Response::new(pb::GetGroupInviteResponse { code }))
+    }
+
+    async fn reset_group_invite(
+        &self,
+        request: Request<pb::ResetGroupInviteRequest>,
+    ) -> Answer<pb::ResetGroupInviteResponse> {
+        let pb::ResetGroupInviteRequest { phone, group } = request.into_inner();
+        let code = groups::invite(&self.sandbox, &phone, &group, true).await?;
+        Ok(Response::new(pb::ResetGroupInviteResponse { code }))
+    }
+
+    async fn join_group(
+        &self,
+        request: Request<pb::JoinGroupRequest>,
+    ) -> Answer<pb::JoinGroupResponse> {
+        groups::join(&self.sandbox, request.into_inner()).await
+    }
+
+    async fn leave_group(
+        &self,
+        request: Request<pb::LeaveGroupRequest>,
+    ) -> Answer<pb::LeaveGroupResponse> {
+        let request = request.into_inner();
+        let (phone, group) = (
+            number("phone", &request.phone)?,
+            groups::id(&request.group)?,
+        );
+        self.sandbox.leave_group(phone, group).await?;
+        Ok(Response::new(pb::LeaveGroupResponse {}))
+    }
+
+    async fn end_group(
+        &self,
+        request: Request<pb::EndGroupRequest>,
+    ) -> Answer<pb::EndGroupResponse> {
+        let request = request.into_inner();
+        let reason = match request.reason.as_str() {
+            "" => "ended",
+            reason => reason,
+        };
+        self.sandbox
+            .end_group(groups::id(&request.group)?, reason)?;
+        Ok(Response::new(pb::EndGroupResponse {}))
     }
 
     type StreamInboxStream = BoxStream<'static, Result<pb::StreamInboxResponse, Status>>;
@@ -173,6 +287,16 @@ impl SandboxService for ControlService {
         self.sandbox
             .unlink_device(device(&request.phone, request.device)?)?;
         Ok(Response::new(pb::UnlinkDeviceResponse {}))
+    }
+
+    async fn switch_phone(
+        &self,
+        request: Request<pb::SwitchPhoneRequest>,
+    ) -> Answer<pb::SwitchPhoneResponse> {
+        let request = request.into_inner();
+        let phone = number("phone", &request.phone)?;
+        self.sandbox.switch_phone(phone, request.on).await?;
+        Ok(Response::new(pb::SwitchPhoneResponse {}))
     }
 
     async fn drop_connection(
@@ -447,6 +571,8 @@ impl From<PhoneInfo> for pb::Phone {
             push_name: phone.push_name,
             lid_addressed: phone.lid_addressed,
             dormant: phone.dormant,
+            switched_off: phone.switched_off,
+            group_adds: pb::GroupAdds::from(phone.group_adds).into(),
             companions: companions.collect(),
         }
     }
@@ -478,5 +604,9 @@ fn inbox_message(phone: Number, message: InboxMessage) -> pb::InboxMessage {
         send_time: Some(timestamp(message.time)),
         text: message.text.unwrap_or_default(),
         message: message.message,
+        group: message
+            .group
+            .map(|group| group.jid().to_string())
+            .unwrap_or_default(),
     }
 }

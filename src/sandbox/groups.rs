@@ -113,11 +113,10 @@ impl Sandbox {
         &self,
         phone: Number,
         group: GroupId,
-        admin: Number,
         invitation: &Invitation,
     ) -> Result<Joined, SandboxError> {
         let phone = self.network.find_phone(phone)?;
-        phone.accept_invitation(group, admin, invitation).await
+        phone.accept_invitation(group, invitation).await
     }
 
     /// A phone leaves a group.
@@ -170,6 +169,17 @@ impl Sandbox {
             ..Default::default()
         };
         phone.send_to_group(group, message, &withheld_from).await
+    }
+
+    /// A phone loses the key by which a device writes to a group, and has to ask for it when it writes again.
+    pub async fn forget_sender_key(
+        &self,
+        phone: Number,
+        group: GroupId,
+        device: DeviceAddress,
+    ) -> Result<(), SandboxError> {
+        let phone = self.network.find_phone(phone)?;
+        phone.forget_sender_key(group, device).await
     }
 
     /// A group ceases to exist, as when WhatsApp ends it; its members are told why.

@@ -1,7 +1,7 @@
 //! A loopback WhatsApp network with simulated phones.
 //!
 //! It speaks the server's side of WhatsApp's wire protocol on a local port: Noise, pairing, Signal prekeys,
-//! routing, offline queues. Accounts, keys and queues live in a folder or in memory. Phones are driven by
+//! groups, routing, offline queues. Accounts, groups, keys and queues live in a folder or in memory. Phones are driven by
 //! [`Sandbox`], or over gRPC by [`Sandbox::service`], which is a thin layer over it. Names none of the other rooms
 //! and never talks to the real network.
 
@@ -15,12 +15,14 @@ mod hostile;
 mod iq;
 mod keys;
 mod media;
+mod messages;
 mod model;
 mod net;
 mod network;
 mod pairing;
 mod phone;
 mod phones;
+mod queue;
 mod router;
 mod store;
 mod wire;
@@ -51,6 +53,7 @@ pub use faults::{ActiveRule, Direction, FaultAction, FaultMatch, FaultRule};
 pub use group::{Group, GroupId, InvalidGroupId, Member, Rank};
 pub use groups::GroupText;
 pub use media::{MediaFault, MediaFaultAction};
+pub use messages::{Chat, PhonePoll};
 pub use model::GroupAdds;
 pub use phone::groups::{GroupSetting, Invitation, Joined, MemberChange, MemberOutcome, NewGroup};
 pub use phone::{PhoneOptions, inbox::InboxMessage, send::SentText};
@@ -109,10 +112,11 @@ impl Sandbox {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         network.media.found_at(reachable(address).to_string());
+        network.lock().host = reachable(address).to_string();
         let listener = Incoming::new(listener, tls).map_err(listen)?;
         let phones: Vec<_> = network.lock().phones.values().cloned().collect();
         for phone in phones {
-            phone.switch_on().await;
+            phone.start().await;
         }
         let serving = net::listener::serve(listener, network.clone());
         network.tasks.spawn(async move {
@@ -209,6 +213,17 @@ impl Sandbox {
     pub fn unlink_device(&self, device: DeviceAddress) -> Result<(), SandboxError> {
         let farewell = wire::stream_error(Some(401), Some("device_removed"));
         self.network.lock().unlink(device, Some(farewell))
+    }
+
+    /// Switches a phone off, or on again; answers when it is. A new run of the network has all of them on.
+    pub async fn switch_phone(&self, number: Number, on: bool) -> Result<(), SandboxError> {
+        let phone = self.network.find_phone(number)?;
+        if on {
+            phone.switch_on().await;
+        } else {
+            phone.switch_off();
+        }
+        Ok(())
     }
 
     /// Cuts the connection of a device, as a dead network would.

@@ -95,6 +95,24 @@ pub enum GroupAdds {
     Nobody,
 }
 
+impl GroupAdds {
+    /// WhatsApp's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Everyone => "all",
+            Self::Contacts => "contacts",
+            Self::Nobody => "none",
+        }
+    }
+
+    /// What a word of WhatsApp means.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Everyone, Self::Contacts, Self::Nobody]
+            .into_iter()
+            .find(|adds| adds.word() == word)
+    }
+}
+
 impl Account {
     /// The user in one namespace.
     pub fn jid(&self, namespace: Namespace) -> Jid {

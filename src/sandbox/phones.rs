@@ -7,6 +7,7 @@ use wacore_binary::Jid;
 use super::{
     address::{DeviceAddress, Lid, Number},
     error::SandboxError,
+    model::GroupAdds,
     network::{Network, State},
     phone::{Phone, PhoneOptions},
 };
@@ -31,6 +32,10 @@ pub struct PhoneInfo {
     pub lid_addressed: bool,
     /// It sends no delivery receipts.
     pub dormant: bool,
+    /// It is not on the network.
+    pub switched_off: bool,
+    /// Who may add it to groups.
+    pub group_adds: GroupAdds,
     /// Its linked devices.
     pub companions: Vec<CompanionInfo>,
 }
@@ -137,14 +142,13 @@ impl State {
             push_name: account.push_name.clone(),
             lid_addressed: account.lid_addressed,
             dormant: !account.live,
+            switched_off: self.phones.get(&number).is_some_and(|phone| !phone.is_on()),
+            group_adds: account.group_adds,
             companions: companions
                 .map(|device| CompanionInfo {
                     device,
                     connected: self.links.contains_key(&device),
-                    queued: self
-                        .queues
-                        .get(&device)
-                        .map_or(0, super::router::Queue::len),
+                    queued: self.queues.get(&device).map_or(0, super::queue::Queue::len),
                 })
                 .collect(),
         })

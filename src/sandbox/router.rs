@@ -1,26 +1,21 @@
-//! Routing: a message to every device it names, receipts back to its author, and the queue of each device.
+//! Routing: a message to every device it names, receipts back to its author, and what waited to a device that is back.
 //!
 //! A stanza for a device is stored before its sender gets the ack, sent when the device is there, and leaves the
 //! queue only by the device's receipt or ack. Never decrypts anything.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use wacore_binary::{Jid, Node, NodeContent, OwnedNodeRef, builder::NodeBuilder};
+use wacore_binary::{Jid, Node, NodeContent, builder::NodeBuilder};
 
 use super::{
     address::{DeviceAddress, Namespace, Number},
-    error::SandboxError,
     group::GroupId,
     model::Account,
     network::State,
-    store::{Batch, Records, base64_bytes},
+    queue::{Delivery, Queue, Stored},
+    store::Batch,
     wire::{self, WireError},
 };
-
-/// Stanzas kept for a device that does not come; then its peers' messages to it are refused.
-const MAX_QUEUE: usize = 20_000;
-const MAX_QUEUE_BYTES: usize = 64 << 20;
 
 /// Sent unasked when a device comes back; the rest it pulls in batches.
 const PRIMER: usize = 5;
@@ -47,116 +42,6 @@ pub enum Phase {
     Live,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    #[serde(with = "base64_bytes")]
-    stanza: Vec<u8>,
-}
-
-/// What waits for a device, in order.
-#[derive(Default)]
-pub struct Queue {
-    entries: BTreeMap<u64, Waiting>,
-    bytes: usize,
-    last: u64,
-}
-
-struct Waiting {
-    node: Arc<Node>,
-    size: usize,
-}
-
-/// A stanza and the device it is for. What goes to many devices as it is, is shared.
-pub type Delivery = (DeviceAddress, Arc<Node>);
-
-impl Queue {
-    /// The stored queue of a device.
-    pub fn load(records: &Records, device: DeviceAddress) -> Result<Self, SandboxError> {
-        let mut queue = Self::default();
-        for record in records.scan::<Stored>(&format!("queue/{device}/")) {
-            let (position, stored) = record?;
-            let size = stored.stanza.len();
-            let Ok(position) = u64::from_str_radix(position, 16) else {
-                continue;
-            };
-            if let Some(node) = decode(stored.stanza).map(Arc::new) {
-                queue.insert(position, Waiting { node, size });
-            }
-        }
-        Ok(queue)
-    }
-
-    /// How many stanzas wait.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.entries.len() >= MAX_QUEUE || self.bytes >= MAX_QUEUE_BYTES
-    }
-
-    fn insert(&mut self, position: u64, waiting: Waiting) {
-        self.last = self.last.max(position);
-        self.bytes += waiting.size;
-        self.entries.insert(position, waiting);
-    }
-
-    fn remove(&mut self, position: u64) {
-        if let Some(waiting) = self.entries.remove(&position) {
-            self.bytes -= waiting.size;
-        }
-    }
-
-    fn append(
-        &mut self,
-        device: DeviceAddress,
-        node: Arc<Node>,
-        stored: &Stored,
-        batch: &mut Batch,
-    ) {
-        let position = self.last + 1;
-        batch.put(record(device, position), stored);
-        let size = stored.stanza.len();
-        self.insert(position, Waiting { node, size });
-    }
-
-    /// The positions of a stanza, oldest first; those from `sender` if any are, else all with the id.
-    fn find(&self, tag: &str, id: &str, is_sender: impl Fn(&Node) -> bool) -> Vec<u64> {
-        let named: Vec<(&u64, &Node)> = self
-            .entries
-            .iter()
-            .map(|(position, waiting)| (position, &*waiting.node))
-            .filter(|(_, node)| node.tag == tag && wire::is(node, "id", id))
-            .collect();
-        let exact: Vec<u64> = named
-            .iter()
-            .filter(|(_, node)| is_sender(node))
-            .map(|(position, _)| **position)
-            .collect();
-        if exact.is_empty() {
-            named.iter().map(|(position, _)| **position).collect()
-        } else {
-            exact
-        }
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self, device: DeviceAddress, batch: &mut Batch) {
-        for position in std::mem::take(self).entries.into_keys() {
-            batch.delete(record(device, position));
-        }
-    }
-}
-
-fn record(device: DeviceAddress, position: u64) -> String {
-    format!("queue/{device}/{position:016x}")
-}
-
-fn decode(stanza: Vec<u8>) -> Option<Node> {
-    let plain = wacore_binary::util::unpack_bytes(stanza.as_slice().into()).ok()?;
-    Some(OwnedNodeRef::new(plain).ok()?.to_owned_node())
-}
-
 /// Attributes of a message that its recipients see as they were sent.
 const COPIED: [&str; 5] = [
     "type",
@@ -180,7 +65,7 @@ impl State {
         self.enqueue_unchecked(deliveries, batch)
     }
 
-    /// The same for what many get: a device that lets its queue fill up misses it, the others do not.
+    /// The same for what can be missed and what many get: a device whose queue is full misses it, the others do not.
     pub(super) fn enqueue_where_room(
         &mut self,
         mut deliveries: Vec<Delivery>,
@@ -189,7 +74,7 @@ impl State {
         deliveries.retain(|(address, _)| {
             let room = !self.queues.get(address).is_some_and(Queue::is_full);
             if !room {
-                tracing::warn!("a device whose queue is full misses a stanza of a group");
+                tracing::warn!("a device whose queue is full misses a stanza");
             }
             room
         });
@@ -201,13 +86,14 @@ impl State {
         deliveries: Vec<Delivery>,
         mut batch: Batch,
     ) -> Result<(), WireError> {
+        let durable = self.store.is_durable();
         let mut encoded: Option<(Arc<Node>, Stored)> = None;
         for (address, node) in &deliveries {
             // A shared stanza is encoded once for all in a row.
             let fresh = match encoded.take_if(|(known, _)| Arc::ptr_eq(known, node)) {
                 Some(known) => known,
-                None => match wacore_binary::marshal(node) {
-                    Ok(stanza) => (node.clone(), Stored { stanza }),
+                None => match Stored::of(node) {
+                    Ok(stored) => (node.clone(), stored),
                     Err(error) => {
                         tracing::error!(%error, "a routed stanza does not encode");
                         continue;
@@ -218,7 +104,7 @@ impl State {
                 *address,
                 node.clone(),
                 &fresh.1,
-                &mut batch,
+                durable.then_some(&mut batch),
             );
             encoded = Some(fresh);
         }
@@ -350,15 +236,21 @@ impl State {
                 .flat_map(|list| list.get_children_by_tag("item"))
                 .filter_map(|item| wire::text(item, "id"));
             for id in std::iter::once(id.clone()).chain(more) {
-                let author = participant.as_ref();
-                self.dequeue(from, "message", &id, &to, author, usize::MAX, &mut batch);
+                let read = Confirmed {
+                    tag: "message",
+                    id: &id,
+                    chat: &to,
+                    participant: participant.as_ref(),
+                };
+                self.dequeue(from, &read, usize::MAX, &mut batch);
             }
         }
         let deliveries = match GroupId::of(&to) {
             Some(group) => self.group_receipt_deliveries(from, group, &kind, retry, node),
             None => self.receipt_deliveries(from, &to, &kind, retry, node),
         };
-        if let Err(error) = self.enqueue(deliveries, batch) {
+        // An author who does not come does not keep the readers' queues from emptying.
+        if let Err(error) = self.enqueue_where_room(deliveries, batch) {
             tracing::warn!(error.code = error.0, "a receipt was not routed");
             return;
         }
@@ -431,41 +323,43 @@ impl State {
         let to = wire::jid(node, "to").unwrap_or_else(wire::server);
         let mut batch = Batch::default();
         let participant = wire::jid(node, "participant");
+        let arrived = Confirmed {
+            tag: &class,
+            id: &id,
+            chat: &to,
+            participant: participant.as_ref(),
+        };
         // A retry may have queued the same id again behind the one this ack is for.
-        self.dequeue(from, &class, &id, &to, participant.as_ref(), 1, &mut batch);
+        self.dequeue(from, &arrived, 1, &mut batch);
         let _ = self.commit(&batch);
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each narrows down the same stanza"
-    )]
     fn dequeue(
         &mut self,
         device: DeviceAddress,
-        tag: &str,
-        id: &str,
-        sender: &Jid,
-        participant: Option<&Jid>,
+        confirmed: &Confirmed<'_>,
         most: usize,
         batch: &mut Batch,
     ) {
         // In a group two people may choose the same id.
-        let in_group = GroupId::of(sender).is_some();
-        let sender = if in_group { participant } else { Some(sender) };
+        let in_group = GroupId::of(confirmed.chat).is_some();
+        let sender = if in_group {
+            confirmed.participant
+        } else {
+            Some(confirmed.chat)
+        };
         let sender = sender.and_then(|jid| self.account_of(jid).map(|(account, _)| account.number));
         let Some(queue) = self.queues.get(&device) else {
             return;
         };
-        let found = queue.find(tag, id, |node| {
+        let found = queue.find(confirmed.tag, confirmed.id, |node| {
             let from = wire::jid(node, if in_group { "participant" } else { "from" })
                 .and_then(|jid| self.account_of(&jid).map(|(account, _)| account.number));
             sender.is_some() && from == sender
         });
         if let Some(queue) = self.queues.get_mut(&device) {
             for position in found.into_iter().take(most) {
-                queue.remove(position);
-                batch.delete(record(device, position));
+                queue.remove(device, position, batch);
             }
         }
     }
@@ -500,18 +394,11 @@ impl State {
         let queue = self.queues.entry(address).or_default();
         let waiting = queue.len();
         if waiting > 0 {
-            let count = |tag: &str| {
-                queue
-                    .entries
-                    .values()
-                    .filter(|waiting| waiting.node.tag == tag)
-                    .count()
-            };
             let preview = NodeBuilder::new("offline_preview")
                 .attr("count", waiting)
-                .attr("message", count("message"))
-                .attr("notification", count("notification"))
-                .attr("receipt", count("receipt"))
+                .attr("message", queue.count("message"))
+                .attr("notification", queue.count("notification"))
+                .attr("receipt", queue.count("receipt"))
                 .attr("call", "0")
                 .build();
             self.push(address, wire::ib(preview));
@@ -551,17 +438,16 @@ impl State {
             return;
         };
         let next: Vec<Node> = queue
-            .entries
-            .range(*after + 1..)
+            .after(*after)
             .take(count)
             .map(|(position, waiting)| {
-                let mut node = Node::clone(&waiting.node);
+                let mut node = Node::clone(waiting);
                 node.attrs.insert("offline", *sent);
-                (*after, *sent) = (*position, *sent + 1);
+                (*after, *sent) = (position, *sent + 1);
                 node
             })
             .collect();
-        let finished = queue.entries.range(*after + 1..).next().is_none();
+        let finished = queue.after(*after).next().is_none();
         let total = *sent;
         if finished {
             link.phase = Phase::Live;
@@ -574,6 +460,16 @@ impl State {
             self.push(address, wire::ib(marker));
         }
     }
+}
+
+/// What names a stanza that a device says it has.
+struct Confirmed<'c> {
+    tag: &'c str,
+    id: &'c str,
+    /// Where it came from: somebody, a group or the server.
+    chat: &'c Jid,
+    /// Who it came from in a group.
+    participant: Option<&'c Jid>,
 }
 
 /// What all recipients of a message see of it.

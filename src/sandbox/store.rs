@@ -164,6 +164,11 @@ impl Store {
         log.lock.unlock()
     }
 
+    /// False when it keeps nothing.
+    pub fn is_durable(&self) -> bool {
+        self.log.is_some()
+    }
+
     /// Makes a batch durable.
     pub fn commit(&self, batch: &Batch) -> io::Result<()> {
         match &self.log {

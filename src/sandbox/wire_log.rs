@@ -6,8 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use wacore::xml::DisplayableNode;
-use wacore_binary::Node;
+use wacore_binary::{Node, NodeContent};
 
 use super::{address::DeviceAddress, faults::Direction};
 
@@ -45,10 +44,39 @@ struct Cut(String);
 impl Cut {
     fn of(node: &Node) -> String {
         let mut cut = Self(String::new());
-        if write!(cut, "{}", DisplayableNode(node)).is_err() {
+        if cut.node(node).is_err() {
             cut.0.push('…');
         }
         cut.0
+    }
+
+    fn node(&mut self, node: &Node) -> fmt::Result {
+        write!(self, "<{}", node.tag)?;
+        for (key, value) in node.attrs.iter() {
+            write!(self, " {key}=\"{value}\"")?;
+        }
+        match &node.content {
+            None => return self.write_str("/>"),
+            Some(NodeContent::Nodes(children)) if children.is_empty() => {
+                return self.write_str("/>");
+            }
+            Some(content) => {
+                self.write_char('>')?;
+                self.content(content)?;
+            }
+        }
+        write!(self, "</{}>", node.tag)
+    }
+
+    fn content(&mut self, content: &NodeContent) -> fmt::Result {
+        match content {
+            NodeContent::Nodes(children) => children.iter().try_for_each(|child| self.node(child)),
+            NodeContent::String(text) => self.write_str(text),
+            NodeContent::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) if !text.chars().any(char::is_control) => self.write_str(text),
+                _ => write!(self, "<!-- {} bytes -->", bytes.len()),
+            },
+        }
     }
 }
 

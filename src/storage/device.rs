@@ -144,6 +144,12 @@ pub trait DeviceStorage: Send + Sync + 'static {
     async fn any_record(&self, kinds: &[RecordKind], prefixes: &[String]) -> Result<bool>;
     /// Makes these changes in order, in one transaction.
     async fn change_records(&self, changes: Vec<RecordChange>) -> Result<()>;
+    /// The same, answered before the commit, which comes before that of anything that is written
+    /// later, here or elsewhere in the store. Reads may not see it until `written`; a failure is told
+    /// by `failed` alone. For what only has to be there once something later is.
+    async fn change_records_soon(&self, changes: Vec<RecordChange>) -> Result<()>;
+    /// Returns once everything that was handed in before is committed.
+    async fn written(&self) -> Result<()>;
     /// Removes all records of a kind whose keys start so.
     async fn delete_records(&self, kind: RecordKind, prefix: &str) -> Result<u64>;
     /// Removes all records of a kind that were last written before this unix second.

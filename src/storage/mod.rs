@@ -1,8 +1,8 @@
 //! Everything that is kept: the event log, instances, messages, API keys, remembered requests and
 //! the state of WhatsApp devices, behind one trait.
 //!
-//! Owns durability: a write is answered after its commit, never before, and all writes of one call
-//! are one transaction. Owns the order of the log: order of commit is order of position.
+//! Owns durability: a write is answered after its commit, never before, unless its words say "soon",
+//! and all writes of one call are one transaction. Owns the order of the log: order of commit is order of position.
 //! Never decides, retries or converts: event payloads and message contents are bytes to it.
 //! sqlx is named only below this module.
 
@@ -62,8 +62,6 @@ pub struct NewEvent {
 pub struct StoredEvent {
     /// Its place.
     pub position: Position,
-    /// Its id.
-    pub id: EventId,
     /// Whose it is.
     pub instance: InstanceNumber,
     /// Its number among the events of the instance, from 1, without a hole.
@@ -101,6 +99,15 @@ pub struct EventPage {
     /// Everything up to here was looked at: the last event's place, or, where no more match, the
     /// head (or `up_to`) as of the read.
     pub looked_at: Position,
+}
+
+/// The newest events, as far as they are in memory.
+#[derive(Clone, Debug)]
+pub struct RecentEvents {
+    /// What `log_rewrites` said of these.
+    pub rewrites: u64,
+    /// In the order of the log, without a hole.
+    pub events: Vec<StoredEvent>,
 }
 
 /// Where the log begins and ends.
@@ -286,6 +293,116 @@ pub struct MessageRow {
     pub body: Bytes,
     /// WhatsApp's own encoding of the content, for quoting, forwarding and sending again.
     pub raw: Bytes,
+    /// WhatsApp's id of the message that it does something to; empty if it stands for itself.
+    pub target: String,
+    /// Stands for itself in a list of messages.
+    pub listed: bool,
+    /// What it can be found by.
+    pub words: String,
+}
+
+/// What comes of storing a message.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// What the log says of it.
+    pub events: Vec<NewEvent>,
+    /// What it changes.
+    pub changes: Vec<MessageChange>,
+}
+
+/// A message to be stored, with what comes of it.
+#[derive(Clone, Debug)]
+pub struct MessageRecord {
+    /// The message.
+    pub row: MessageRow,
+    /// What comes of it where it is new.
+    pub effects: Effects,
+}
+
+impl MessageRecord {
+    /// A message that changes no other one.
+    pub fn new(row: MessageRow, events: Vec<NewEvent>) -> Self {
+        let effects = Effects {
+            events,
+            changes: Vec::new(),
+        };
+        Self { row, effects }
+    }
+}
+
+/// Makes a change of a message as it is now; `None` where it is not stored.
+pub type Apply = Arc<dyn Fn(Option<&MessageRow>) -> Changed + Send + Sync>;
+
+/// A change of a stored message by another one, in the same transaction.
+#[derive(Clone)]
+pub struct MessageChange {
+    /// WhatsApp's id of the message to change.
+    pub message_id: String,
+    /// The chats that it may lie in: one by several names.
+    pub chats: Vec<String>,
+    /// Makes the change of the message as it is now: called with each that has this id, until one
+    /// changes; with `None` if there is none. May be called more than once.
+    pub apply: Apply,
+}
+
+impl std::fmt::Debug for MessageChange {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("MessageChange")
+            .field("message_id", &self.message_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of applying a change.
+#[derive(Clone, Debug, Default)]
+pub struct Changed {
+    /// The message as it is afterwards: same key; `None` leaves it.
+    pub row: Option<MessageRow>,
+    /// What the log says of it.
+    pub events: Vec<NewEvent>,
+}
+
+/// Makes what comes of a message's new status from the row as it is after it, inside the
+/// transaction. May be called more than once; only the result of the last call is committed.
+pub type EffectsOf = Box<dyn Fn(&MessageRow) -> Effects + Send + Sync>;
+
+/// Where a message stands among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessagePlace {
+    /// When it was written.
+    pub time: SystemTime,
+    /// The order in which it was stored.
+    pub number: i64,
+}
+
+/// Which messages a caller wants.
+#[derive(Clone, Debug)]
+pub struct MessageQuery {
+    /// Whose.
+    pub instance: InstanceNumber,
+    /// Only of a chat, by all its names.
+    pub chats: Option<Vec<String>>,
+    /// Only with all of these words.
+    pub words: Option<String>,
+    /// Also those that only do something to others.
+    pub actions: bool,
+    /// Only older than this.
+    pub before: Option<MessagePlace>,
+    /// Most rows.
+    pub limit: usize,
+}
+
+/// What was told of messages that the account wrote.
+#[derive(Clone, Debug)]
+pub struct StatusRise {
+    /// WhatsApp's ids of the messages.
+    pub message_ids: Vec<String>,
+    /// Number of `wagate.v1.MessageStatus`.
+    pub status: i32,
+    /// WhatsApp's reason for an error.
+    pub reason: String,
+    /// The JID of the one whose receipt it is.
+    pub party: Option<String>,
 }
 
 /// What came of accepting a message to send.
@@ -296,6 +413,41 @@ pub enum AcceptOutcome {
     /// The request id was used before with the same body: this is its message.
     Replayed(Box<MessageRow>),
     /// The request id was used before with another body.
+    Reused,
+}
+
+/// A group as it is kept. Its key is (instance, jid).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRow {
+    /// `…@g.us`.
+    pub jid: String,
+    /// The account is in it.
+    pub member: bool,
+    /// The encoded `wagate.v1.Group`.
+    pub body: Bytes,
+}
+
+/// What is new about groups.
+#[derive(Clone, Debug, Default)]
+pub struct GroupChange {
+    /// As they are now.
+    pub groups: Vec<GroupRow>,
+    /// From now on all groups of the account are known.
+    pub complete: bool,
+    /// What the log says of it.
+    pub events: Vec<NewEvent>,
+}
+
+/// What came of claiming a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimOutcome {
+    /// It is new and claimed.
+    New,
+    /// It was claimed at this time with the same body, and never answered.
+    Unanswered(SystemTime),
+    /// It was answered with this.
+    Answered(Bytes),
+    /// It was claimed with another body.
     Reused,
 }
 
@@ -348,6 +500,12 @@ pub trait Storage: Send + Sync + 'static {
     fn log_head(&self) -> watch::Receiver<Position>;
     /// Appends in order, in one transaction.
     async fn append_events(&self, events: Vec<NewEvent>) -> Result<()>;
+    /// The first events after this place, without asking the database; `None` if one of them may no
+    /// longer be in memory. Holds what is committed as soon as `log_head` tells of it.
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents>;
+    /// How often a commit has changed or removed events. Whoever keeps copies of events asks before
+    /// each use, and throws them away when this has moved.
+    fn log_rewrites(&self) -> u64;
     /// Reads after a place.
     async fn read_events(&self, query: EventQuery) -> Result<EventPage>;
     /// Finds one event.
@@ -432,10 +590,7 @@ pub trait Storage: Send + Sync + 'static {
     // Messages.
 
     /// Stores what is new of these with its events; says for each whether it was. One transaction.
-    async fn record_messages(
-        &self,
-        messages: Vec<(MessageRow, Vec<NewEvent>)>,
-    ) -> Result<Vec<bool>>;
+    async fn record_messages(&self, messages: Vec<MessageRecord>) -> Result<Vec<bool>>;
     /// Stores a message to send with its events, unless its request was seen before.
     async fn accept_message(
         &self,
@@ -445,14 +600,13 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<AcceptOutcome>;
     /// Raises the status of the account's own message in every chat that holds this id (WhatsApp's
     /// receipts name the chat unreliably), with its events. A status that is not higher changes
-    /// nothing. Returns the rows that changed.
+    /// nothing; in a group it still has its events if it is higher for this party. Returns the rows
+    /// that changed.
     async fn raise_status(
         &self,
         instance: InstanceNumber,
-        message_ids: Vec<String>,
-        status: i32,
-        reason: String,
-        events: EventsOf<MessageRow>,
+        rise: StatusRise,
+        effects: EffectsOf,
     ) -> Result<Vec<MessageRow>>;
     /// Finds a message by WhatsApp's id, newest first where several chats hold it.
     async fn lookup_message(
@@ -468,6 +622,17 @@ pub trait Storage: Send + Sync + 'static {
         message_id: &str,
         limit: usize,
     ) -> Result<Vec<MessageRow>>;
+    /// Messages of a chat or with some words, newest first, each with its place.
+    async fn query_messages(&self, query: MessageQuery) -> Result<Vec<(MessagePlace, MessageRow)>>;
+    /// What does something to the message with this id, in the order in which it was stored, after
+    /// a number, each with its own.
+    async fn list_targeting(
+        &self,
+        instance: InstanceNumber,
+        target: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, MessageRow)>>;
     /// Outbound messages with this status, oldest first.
     async fn list_outbound(
         &self,
@@ -482,6 +647,16 @@ pub trait Storage: Send + Sync + 'static {
         instance: InstanceNumber,
         request: &RequestMark,
     ) -> Result<Option<AcceptOutcome>>;
+    /// Claims a request that makes neither a message nor an instance.
+    async fn claim_request(
+        &self,
+        instance: InstanceNumber,
+        request: RequestMark,
+    ) -> Result<ClaimOutcome>;
+    /// Keeps what a claimed request was answered.
+    async fn answer_request(&self, request: RequestMark, answer: Bytes) -> Result<()>;
+    /// Forgets a claimed request that changed nothing: it may be made anew, with another body too.
+    async fn release_request(&self, request: RequestMark) -> Result<()>;
     /// Forgets requests from before this time.
     async fn forget_requests(&self, before: SystemTime) -> Result<u64>;
 
@@ -513,6 +688,22 @@ pub trait Storage: Send + Sync + 'static {
     async fn list_expired_media(&self, now: SystemTime, limit: usize) -> Result<Vec<MediaRow>>;
     /// Forgets one.
     async fn remove_media(&self, instance: InstanceNumber, id: MediaId) -> Result<()>;
+
+    // Groups.
+
+    /// Stores what is new about groups of an instance, in one transaction.
+    async fn change_groups(&self, instance: InstanceNumber, change: GroupChange) -> Result<()>;
+    /// Finds a group.
+    async fn lookup_group(&self, instance: InstanceNumber, jid: &str) -> Result<Option<GroupRow>>;
+    /// Lists the groups that the account is in by JID, after one.
+    async fn list_groups(
+        &self,
+        instance: InstanceNumber,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<GroupRow>>;
+    /// Whether all groups of the account have been known once.
+    async fn groups_complete(&self, instance: InstanceNumber) -> Result<bool>;
 
     // API keys.
 

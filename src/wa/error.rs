@@ -1,7 +1,8 @@
 //! What can go wrong between a caller and WhatsApp.
 
+use super::groups::GroupRefusal;
 use crate::{
-    domain::ids::InstanceName,
+    domain::{ids::InstanceName, session::SessionState},
     storage::{InstanceRow, Network, StorageError},
 };
 
@@ -35,6 +36,33 @@ pub enum WaError {
     /// WhatsApp refused the message.
     #[error("WhatsApp refused the message: {0}")]
     MessageRefused(String),
+    /// With its mentions the text is longer than WhatsApp takes.
+    #[error("with everybody's name the text is longer than WhatsApp takes")]
+    TextTooLong,
+    /// The message to answer is not stored.
+    #[error("the instance has no message with the id to answer")]
+    NothingToQuote,
+    /// The text is empty.
+    #[error("the text is empty")]
+    TextEmpty,
+    /// The caption is longer than WhatsApp takes.
+    #[error("the caption is longer than WhatsApp takes")]
+    CaptionTooLong,
+    /// A message that is named in this field is not stored.
+    #[error("the chat has no message with the id in {0}")]
+    NoSuchMessage(&'static str),
+    /// A message can't be changed, answered or passed on so.
+    #[error("the message can't be used so: {0}")]
+    Unchangeable(&'static str),
+    /// A vote names what can't be chosen.
+    #[error("options {0}")]
+    NotAnOption(&'static str),
+    /// Somebody to mention has no account.
+    #[error("WhatsApp knows no account of somebody to mention")]
+    NobodyToMention(String),
+    /// Something about a group can't be done.
+    #[error(transparent)]
+    Group(#[from] GroupRefusal),
     /// WhatsApp did not answer in time.
     #[error("WhatsApp did not answer in time: {0}")]
     Timeout(String),
@@ -44,6 +72,25 @@ pub enum WaError {
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl WaError {
+    /// Refuses what needs an open connection.
+    pub(super) fn not_open(mut row: InstanceRow) -> Self {
+        if row.state == SessionState::Open {
+            // The state follows the client by a moment.
+            row.state = SessionState::Connecting;
+        }
+        Self::NotOpen(Box::new(row))
+    }
+
+    /// Whether what was asked for may have been done all the same.
+    pub(super) fn is_undecided(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout(_) | Self::ShuttingDown | Self::Storage(_)
+        )
+    }
 }
 
 /// A network's name in messages and metadata.

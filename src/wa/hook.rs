@@ -6,18 +6,33 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use prost::Message as _;
 use tokio::sync::watch;
-use whatsapp_rust::{Client, InboundDurabilityHook, types::events::InboundMessage};
+use whatsapp_rust::{
+    Client, InboundDurabilityHook, Jid, types::events::InboundMessage, wacore_binary::JidExt as _,
+};
 
 use super::{
+    addresses::other_names,
+    amending::{Carrier, late_vote},
     contacts::{self, Contacts},
-    convert::{ids::Account, inbound, label},
-    media,
+    convert::{
+        context,
+        ids::{Account, Names, is_same},
+        inbound::{self, Inbound},
+        label,
+        secrets::{self, Parent},
+    },
+    media, polls,
 };
 use crate::{
     crash_points::CrashPoint,
     events,
-    storage::{self, InstanceRow, MessageRow, NewEvent, Storage, media::MediaRow},
+    proto::v1::{self, message_content::Content},
+    storage::{
+        self, Effects, InstanceRow, MessageChange, MessageRecord, MessageRow, Storage,
+        media::MediaRow,
+    },
 };
 
 /// Pauses between the tries to store a batch; after the last the session starts over, so that
@@ -43,37 +58,28 @@ impl Intake {
         client: &Client,
         batch: &[InboundMessage],
     ) -> anyhow::Result<()> {
-        let rows = self.convert(&account(client), batch);
+        let (rows, files) = self.convert(client, batch).await;
         if rows.is_empty() {
             return Ok(());
         }
-        let number = self.instance.borrow().number;
-        let files = batch.iter().filter(|one| inbound::is_named(&one.info));
-        let files: Vec<_> = files
-            .filter_map(|one| media::row_of(number, &one.info, &one.message))
-            .collect();
+        // First, so that whoever hears of the message finds its sender.
+        let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
+        self.contacts.see(people.collect()).await;
         let mut pauses = RETRY_AFTER.into_iter();
         loop {
             let Err(error) = self.store(&rows, &files).await else {
-                break;
+                return Ok(());
             };
             let Some(pause) = pauses.next() else {
                 return Err(error.into());
             };
             tokio::time::sleep(pause).await;
         }
-        let people = batch.iter().flat_map(|one| contacts::of_message(&one.info));
-        self.contacts.see(people.collect()).await;
-        Ok(())
     }
 
     /// Files come first: whoever reads of a message finds what is known of its file. A file of a message
     /// that is not stored after all belongs to the same message when it comes again.
-    async fn store(
-        &self,
-        rows: &[(MessageRow, Vec<NewEvent>)],
-        files: &[MediaRow],
-    ) -> storage::Result<()> {
+    async fn store(&self, rows: &[MessageRecord], files: &[MediaRow]) -> storage::Result<()> {
         for file in files {
             self.storage.create_media(file.clone()).await?;
         }
@@ -81,39 +87,197 @@ impl Intake {
         Ok(())
     }
 
-    fn convert(
+    /// The messages as they are stored, and what is known of their files.
+    async fn convert(
         &self,
-        account: &Account,
+        client: &Client,
         batch: &[InboundMessage],
-    ) -> Vec<(MessageRow, Vec<NewEvent>)> {
-        let instance = self.instance.borrow();
-        batch
-            .iter()
-            .filter_map(|one| {
-                if !inbound::is_named(&one.info) {
-                    tracing::warn!(
-                        instance = %instance.number,
-                        "a message without a usable id or sender is not taken"
-                    );
-                    return None;
-                }
-                let inbound = inbound::convert(
-                    instance.number,
-                    instance.id,
-                    account,
-                    &one.info,
-                    &one.message,
-                )?;
-                let event = events::compose(
-                    &instance,
-                    inbound.payload,
-                    inbound.time,
-                    &inbound.dedupe_key,
+    ) -> (Vec<MessageRecord>, Vec<MediaRow>) {
+        let account = account(client);
+        let instance = self.instance.borrow().clone();
+        let mut records: Vec<MessageRecord> = Vec::with_capacity(batch.len());
+        let mut files = Vec::new();
+        for one in batch {
+            if !inbound::is_named(&one.info) {
+                tracing::warn!(
+                    instance = %instance.number,
+                    "a message without a usable id or sender is not taken"
                 );
-                Some((inbound.row, vec![event]))
-            })
+                continue;
+            }
+            let quoted = self.quoted(&instance, one).await;
+            let (parent, earlier) = self.parent(&instance, one, &records).await;
+            let file = media::row_of(instance.number, &one.info, &one.message);
+            let known = inbound::Known {
+                names: other_names(client, unpaired(one)).await,
+                quoted: quoted.as_ref(),
+                parent: parent.as_ref(),
+                earlier,
+                file: file.as_ref(),
+            };
+            let converted = inbound::convert(
+                instance.number,
+                instance.id,
+                &account,
+                &one.info,
+                &one.message,
+                &known,
+            );
+            if let Some(inbound) = converted {
+                let record = self.record_of(&instance, one, inbound, &known.names);
+                records.push(record.await);
+                files.extend(file);
+            }
+        }
+        (records, files)
+    }
+
+    /// What is stored of a message, and what comes of it: an event of its own, or a change of another one.
+    async fn record_of(
+        &self,
+        instance: &InstanceRow,
+        one: &InboundMessage,
+        inbound: Inbound,
+        names: &Names,
+    ) -> MessageRecord {
+        let (events, changes) = if inbound.is_change() {
+            let carrier = Carrier {
+                instance: instance.clone(),
+                chats: chats(one, names),
+                time: inbound.row.time,
+                by_admin: self.is_by_admin(instance, one, &inbound).await,
+                raw: inbound::edited(&one.message).cloned(),
+                message: inbound.message,
+            };
+            (Vec::new(), carrier.change().into_iter().collect())
+        } else {
+            let changes = self.late_votes(instance, &inbound).await;
+            let payload = inbound::payload(inbound.message);
+            let event = events::compose(instance, payload, inbound.row.time, &inbound.dedupe_key);
+            (vec![event], changes)
+        };
+        MessageRecord {
+            row: inbound.row,
+            effects: Effects { events, changes },
+        }
+    }
+
+    /// The message whose secret opens this one, and what its writer had chosen before. It may lie in the
+    /// same batch.
+    async fn parent(
+        &self,
+        instance: &InstanceRow,
+        one: &InboundMessage,
+        batch: &[MessageRecord],
+    ) -> (Option<Parent>, Vec<v1::PollOption>) {
+        let Some(id) = secrets::parent_id(&one.message) else {
+            return (None, Vec::new());
+        };
+        let found = batch.iter().find(|record| record.row.message_id == id);
+        let row = match found {
+            Some(record) => Some(record.row.clone()),
+            None => {
+                let found = self.storage.lookup_message(instance.number, id, None).await;
+                found.ok().flatten()
+            }
+        };
+        let Some(parent) = row.as_ref().and_then(Parent::of) else {
+            return (None, Vec::new());
+        };
+        let mut votes = polls::votes(&*self.storage, instance.number, id)
+            .await
+            .unwrap_or_default();
+        let stored = batch.iter().filter(|record| record.row.target == id);
+        votes.extend(stored.map(|record| record.row.clone()));
+        let sender = one.info.source.sender.to_non_ad().to_string();
+        let earlier = polls::latest_of(&votes, &sender, one.info.source.sender_alt.as_ref());
+        (Some(parent), earlier)
+    }
+
+    /// Votes that came before this poll.
+    async fn late_votes(&self, instance: &InstanceRow, inbound: &Inbound) -> Vec<MessageChange> {
+        let content = inbound.message.content.as_ref();
+        let Some(Content::Poll(_)) = content.and_then(|content| content.content.as_ref()) else {
+            return Vec::new();
+        };
+        let Some(parent) = Parent::of(&inbound.row) else {
+            return Vec::new();
+        };
+        let votes = polls::votes(&*self.storage, instance.number, &inbound.row.message_id);
+        let votes = votes.await.unwrap_or_default();
+        votes
+            .iter()
+            .filter_map(|vote| Some(late_vote(instance, vote, polls::opened(vote, &parent)?)))
             .collect()
     }
+
+    /// Whether a deletion is by an admin of the group: only those delete what others wrote.
+    async fn is_by_admin(
+        &self,
+        instance: &InstanceRow,
+        one: &InboundMessage,
+        inbound: &Inbound,
+    ) -> bool {
+        let source = &one.info.source;
+        let content = inbound.message.content.as_ref();
+        let content = content.and_then(|content| content.content.as_ref());
+        let (Some(Content::Deleted(_)), true) = (content, source.chat.is_group()) else {
+            return false;
+        };
+        let jid = source.chat.to_non_ad().to_string();
+        let found = self.storage.lookup_group(instance.number, &jid).await;
+        let group = found.ok().flatten();
+        let group = group.and_then(|row| v1::Group::decode(row.body).ok());
+        let (Some(group), Some(actor)) = (group, &inbound.message.sender) else {
+            return false;
+        };
+        group.participants.iter().any(|one| {
+            let admin = matches!(one.role(), v1::GroupRole::Admin | v1::GroupRole::Owner);
+            admin
+                && one
+                    .party
+                    .as_ref()
+                    .is_some_and(|party| is_same(party, actor))
+        })
+    }
+
+    /// The message that this one answers, if it is stored. To look in vain loses nothing but its text.
+    async fn quoted(&self, instance: &InstanceRow, one: &InboundMessage) -> Option<MessageRow> {
+        let id = context::quoted_id(&one.message)?;
+        let chat = one.info.source.chat.to_non_ad().to_string();
+        let found = self
+            .storage
+            .lookup_message(instance.number, id, Some(&chat));
+        found.await.ok().flatten()
+    }
+}
+
+/// What WhatsApp calls the chat of a message, by all names that are known.
+fn chats(one: &InboundMessage, names: &Names) -> Vec<String> {
+    let source = &one.info.source;
+    let chat = source.chat.to_non_ad();
+    let others = [
+        source.sender_alt.as_ref().filter(|_| !source.is_from_me),
+        source.recipient_alt.as_ref(),
+        names.other(&chat),
+    ];
+    let others = others.into_iter().flatten().filter(|_| !chat.is_group());
+    std::iter::once(chat.to_string())
+        .chain(others.map(|jid| jid.to_non_ad().to_string()))
+        .collect()
+}
+
+/// Who is in a message by one name only.
+fn unpaired(one: &InboundMessage) -> Vec<Jid> {
+    let source = &one.info.source;
+    let mut people = context::people(&one.message);
+    if source.sender_alt.is_none() {
+        people.push(source.sender.to_non_ad());
+    }
+    if source.is_from_me && source.recipient_alt.is_none() && !source.is_group {
+        people.push(source.chat.to_non_ad());
+    }
+    people
 }
 
 /// Who the client is, by its device.

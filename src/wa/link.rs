@@ -76,6 +76,9 @@ const INTEREST: &[EventKind] = &[
     EventKind::Receipt,
     EventKind::ServerAck,
     EventKind::UndecryptableMessage,
+    EventKind::GroupUpdate,
+    EventKind::PictureUpdate,
+    EventKind::DirtyState,
 ];
 
 /// Frames that may come in a row of which nothing is heard, before somebody asks.

@@ -5,9 +5,12 @@
 //! ([`outbound`]); [`convert`] is where WhatsApp's types become ours. Lets no type of the library
 //! out, and knows nothing of gRPC or SQL.
 
+mod addresses;
+mod amending;
 mod contacts;
 mod convert;
 mod error;
+mod groups;
 mod hook;
 mod http;
 mod link;
@@ -15,18 +18,26 @@ mod media;
 mod networks;
 mod outbound;
 mod pairing;
+mod polls;
 mod redelivery;
 mod registry;
 mod session;
 mod store;
 mod supervision;
 
-pub use convert::rows::{
-    contact as contact_resource, instance as instance_resource, message as message_resource,
+pub use convert::{
+    inbound::poll_option,
+    rows::{
+        contact as contact_resource, instance as instance_resource, message as message_resource,
+    },
 };
 pub use error::{WaError, network_name};
+pub use groups::{
+    GroupEdit, GroupFault, GroupRefusal, Groups, Invite, Mentions, NewGroup, Picture, Somebody,
+    invite_code,
+};
 pub use media::{Fetcher, Passage, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};
-pub use outbound::Outgoing;
+pub use outbound::{Outgoing, Say};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
 pub use registry::Registry;

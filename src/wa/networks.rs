@@ -52,8 +52,16 @@ pub(super) struct Networks {
     config: NetworksConfig,
     whatsapp: Arc<dyn TransportFactory>,
     http: UreqHttpClient,
-    version: Mutex<Option<(Version, Instant)>>,
+    version: Mutex<Known>,
     handshakes: Arc<Semaphore>,
+}
+
+/// What is known of the version.
+#[derive(Default)]
+struct Known {
+    version: Option<(Version, Instant)>,
+    /// When it last could not be fetched.
+    failed: Option<Instant>,
 }
 
 /// How to reach one network.
@@ -70,7 +78,7 @@ impl Networks {
         Self {
             whatsapp: Arc::new(factory),
             http: UreqHttpClient::new(),
-            version: Mutex::new(None),
+            version: Mutex::default(),
             handshakes: Arc::new(Semaphore::new(config.max_handshakes.max(1))),
             config,
         }
@@ -110,23 +118,29 @@ impl Networks {
         if network == Network::Sandbox {
             return Ok(SANDBOX_VERSION);
         }
-        // Held while fetching, so that a thousand starting sessions ask once.
+        let asked = Instant::now();
+        // Held while fetching, so that a thousand starting sessions ask once …
         let mut known = self.version.lock().await;
-        if let Some((version, since)) = *known
+        if let Some((version, since)) = known.version
             && since.elapsed() < VERSION_AGE
         {
             return Ok(version);
         }
+        // … and once when it fails: whoever waited for this answer does not ask again in turn.
+        if known.failed.is_some_and(|failed| failed > asked) {
+            anyhow::bail!("WhatsApp's current protocol version could not be fetched");
+        }
         let http: Arc<dyn HttpClient> = Arc::new(self.http.clone());
         let version = whatsapp_rust::version::fetch_latest_app_version(&http)
             .await
+            .inspect_err(|_| known.failed = Some(Instant::now()))
             .context("WhatsApp's current protocol version can't be fetched")?;
-        *known = Some((version, Instant::now()));
+        known.version = Some((version, Instant::now()));
         Ok(version)
     }
 
     /// WhatsApp refused the version: the next login asks for the current one.
     pub(super) async fn forget_version(&self) {
-        *self.version.lock().await = None;
+        self.version.lock().await.version = None;
     }
 }

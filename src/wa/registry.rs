@@ -15,9 +15,11 @@ use whatsapp_rust::Client;
 
 use super::{
     error::WaError,
+    groups::Groups,
     networks::{Networks, NetworksConfig},
     outbound::{Outbox, Outgoing},
     pairing::{PairStep, PairingMethod},
+    polls,
     session::{self, Answer, Command, Handle, Shared},
 };
 use crate::{
@@ -33,7 +35,7 @@ use crate::{
 /// Instances read at once while starting.
 const START_PAGE: usize = 500;
 
-/// The first dials after a start are spread over this much per instance, …
+/// WhatsApp sees the first dials after a start spread over this much per instance, …
 const SPREAD_EACH: Duration = Duration::from_millis(5);
 
 /// … but no longer than this.
@@ -75,10 +77,16 @@ impl Registry {
                 break;
             }
         }
-        let running = rows.iter().filter(|row| row.state.is_running()).count();
-        let spread = (SPREAD_EACH * u32::try_from(running).unwrap_or(u32::MAX)).min(SPREAD_MOST);
+        let dials = |row: &InstanceRow| row.network == Network::WhatsApp && row.state.is_running();
+        let dialling = rows.iter().filter(|row| dials(row)).count();
+        let spread = (SPREAD_EACH * u32::try_from(dialling).unwrap_or(u32::MAX)).min(SPREAD_MOST);
         for row in rows {
-            registry.adopt(row, spread.mul_f64(rand::rng().random()));
+            // The sandbox is ours and minds no crowd.
+            let first_delay = match row.network {
+                Network::WhatsApp => spread.mul_f64(rand::rng().random()),
+                Network::Sandbox => Duration::ZERO,
+            };
+            registry.adopt(row, first_delay);
         }
         Ok(registry)
     }
@@ -197,6 +205,26 @@ impl Registry {
         self.outbox(number)?.send(outgoing).await
     }
 
+    /// Tells the writers of these messages of one chat that they were read or played.
+    pub async fn mark(
+        &self,
+        number: InstanceNumber,
+        rows: Vec<MessageRow>,
+        played: bool,
+    ) -> Result<(), WaError> {
+        self.outbox(number)?.mark(rows, played).await
+    }
+
+    /// The votes of a poll, counted; `None` where the message is none.
+    pub async fn poll_results(
+        &self,
+        poll: &MessageRow,
+    ) -> Result<Option<v1::PollResults>, WaError> {
+        let storage = &*self.shared.storage;
+        let votes = polls::votes(storage, poll.instance, &poll.message_id).await?;
+        Ok(polls::tally(poll, &votes)?)
+    }
+
     /// Stops all sessions side by side, flushed.
     pub async fn shutdown(&self) {
         self.stop.cancel();
@@ -213,6 +241,13 @@ impl Registry {
     ) -> Option<(InstanceRow, Option<Arc<Client>>)> {
         let outbox = self.outbox(number).ok()?;
         Some((outbox.row(), outbox.open_client().ok()))
+    }
+
+    /// The groups of an instance.
+    pub fn groups(&self, number: InstanceNumber) -> Result<Arc<Groups>, WaError> {
+        let sessions = self.sessions();
+        let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
+        Ok(handle.groups.clone())
     }
 
     fn outbox(&self, number: InstanceNumber) -> Result<Arc<Outbox>, WaError> {

@@ -1,7 +1,11 @@
 //! One instance at work: its task, its state, its client.
 //!
 //! Owns the client and every move of the state; each move is committed with its event before anybody
-//! is told. Leaves reconnecting to the library and watches it. Never restarts what WhatsApp ended.
+//! is told ([`writing`]). Leaves reconnecting to the library and watches it. Never restarts what WhatsApp ended.
+
+mod observing;
+mod pairing_steps;
+mod writing;
 
 use std::{
     sync::Arc,
@@ -14,16 +18,15 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use whatsapp_rust::{
-    Client,
-    types::events::{ConnectFailureReason, Event},
-};
+use whatsapp_rust::types::events::Event;
 
+use self::{observing::show, writing::Details};
 use super::{
+    addresses::Addresses,
     contacts::Contacts,
-    convert::label,
     error::WaError,
-    hook::{Intake, account},
+    groups::Groups,
+    hook::Intake,
     link::{self, Link, Plan},
     networks::Networks,
     outbound::Outbox,
@@ -32,11 +35,9 @@ use super::{
 };
 use crate::{
     domain::{ids::InstanceNumber, session::SessionState},
-    events::{self, Log, timestamp},
+    events::{self, Log},
     proto::v1,
-    storage::{
-        InstanceChange, InstanceRow, NameOutcome, NewEvent, StateChange, Storage, StorageError,
-    },
+    storage::{InstanceChange, InstanceRow, NameOutcome, Storage},
 };
 use v1::event::Payload;
 
@@ -93,6 +94,7 @@ pub(super) type Answer = oneshot::Sender<Result<InstanceRow, WaError>>;
 pub(super) struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) groups: Arc<Groups>,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -106,12 +108,29 @@ pub(super) fn spawn(
     let (commands, inbox) = mpsc::channel(COMMANDS_WAITING);
     let (instance, seen) = watch::channel(row);
     let contacts = Contacts::new(shared.storage.clone(), seen.clone());
-    let outbox = Outbox::spawn(shared.storage.clone(), seen, stop.clone());
+    let (client, open) = watch::channel(None);
+    let addresses = Arc::new(Addresses::default());
+    let groups = Groups::new(
+        shared.storage.clone(),
+        seen.clone(),
+        open,
+        addresses.clone(),
+        stop.clone(),
+    );
+    let outbox = Outbox::spawn(
+        shared.storage.clone(),
+        seen,
+        client,
+        addresses,
+        groups.clone(),
+        stop.clone(),
+    );
     let session = Session {
         shared,
         instance,
         outbox: outbox.clone(),
         contacts,
+        groups: groups.clone(),
         inbox,
         link: None,
         starting: None,
@@ -122,6 +141,7 @@ pub(super) fn spawn(
     Handle {
         commands,
         outbox,
+        groups,
         task: tokio::spawn(session.run(first_delay)),
     }
 }
@@ -131,6 +151,7 @@ struct Session {
     instance: watch::Sender<InstanceRow>,
     outbox: Arc<Outbox>,
     contacts: Contacts,
+    groups: Arc<Groups>,
     inbox: mpsc::Receiver<Command>,
     link: Option<Link>,
     starting: Option<JoinHandle<Link>>,
@@ -533,585 +554,6 @@ impl Session {
         }
         Ok(outcome)
     }
-
-    // Pairing.
-
-    async fn pair(
-        &mut self,
-        method: PairingMethod,
-        steps: mpsc::Sender<PairStep>,
-    ) -> Result<InstanceRow, WaError> {
-        let state = self.state();
-        if self.pairing.is_some() {
-            return Err(WaError::PairingInProgress);
-        }
-        if state.is_paired() {
-            return Err(WaError::AlreadyPaired);
-        }
-        self.shared
-            .networks
-            .choose(Some(self.instance.borrow().network))?;
-        // Nothing of an earlier account may leak into this one.
-        let number = self.number();
-        self.shared.storage.device(number).clear().await?;
-        self.outbox.abandon(LEFT_BEHIND).await?;
-        if state != SessionState::Pairing {
-            let row = self.row();
-            // Who it was before is no longer true.
-            let cleared = |known: &str| (!known.is_empty()).then(String::new);
-            let change = InstanceChange {
-                phone_number: cleared(&row.phone_number),
-                lid: cleared(&row.lid),
-                push_name: cleared(&row.push_name),
-                ..self.state_change(SessionState::Pairing, "", &Details::default())
-            };
-            self.store_surely(change).await;
-        }
-        let phone_number = method.phone_number();
-        self.pairing = Some(Pairing::new(method, steps));
-        self.start(phone_number, Duration::ZERO);
-        Ok(self.row())
-    }
-
-    /// Codes that were used or expired are nobody's business any more.
-    async fn blank_codes(&self) {
-        if let Err(error) = self.shared.log.blank_pairing(self.number()).await {
-            tracing::warn!(instance = %self.number(), %error, "old pairing codes stay in the log for their hour");
-        }
-    }
-
-    /// Something to show the phone's owner.
-    async fn show_code(&mut self, step: PairStep) {
-        self.blank_codes().await;
-        let event = {
-            let row = self.instance.borrow();
-            step.event()
-                .map(|payload| events::compose(&row, payload, SystemTime::now(), ""))
-        };
-        if let Some(event) = event {
-            self.append(vec![event]).await;
-        }
-        if let Some(pairing) = &mut self.pairing {
-            pairing.shown(step);
-        }
-    }
-
-    /// The time of the pairing is over, or its caller is gone.
-    async fn pairing_ends(&mut self) {
-        let Some(pairing) = &self.pairing else { return };
-        if pairing.is_accepted() {
-            // The phone said yes; the session opens on its own and nobody need wait for it.
-            let row = self.row();
-            self.finish_pairing(PairStep::Paired(Box::new(row)));
-            return;
-        }
-        let step = pairing.verdict();
-        if matches!(step, PairStep::Expired) {
-            let event = {
-                let row = self.instance.borrow();
-                let payload = Payload::ConnectionPairingTimeout(v1::ConnectionPairingTimeout {});
-                events::compose(&row, payload, SystemTime::now(), "")
-            };
-            self.append(vec![event]).await;
-        }
-        self.end_pairing(step).await;
-    }
-
-    /// Ends a pairing that did not succeed.
-    async fn end_pairing(&mut self, step: PairStep) {
-        if self.pairing.is_none() {
-            return;
-        }
-        let linked = |link: &Link| link::is_linked(&link.client());
-        if self.pairing.as_ref().is_some_and(Pairing::is_accepted)
-            || self.link.as_ref().is_some_and(linked)
-        {
-            // The phone said yes already: what comes now happens to a paired instance.
-            self.paired().await;
-            let row = self.row();
-            self.finish_pairing(PairStep::Paired(Box::new(row)));
-            return;
-        }
-        let reason = step.reason();
-        // Told first: to stop the client may take a while.
-        self.finish_pairing(step);
-        if self.state() == SessionState::Pairing {
-            self.stop_client().await;
-            self.blank_codes().await;
-            self.forget_device().await;
-            self.enter(SessionState::Unpaired, &reason, Details::default())
-                .await;
-        }
-    }
-
-    fn finish_pairing(&mut self, step: PairStep) {
-        if let Some(pairing) = self.pairing.take() {
-            pairing.finish(step);
-        }
-    }
-
-    // What the client tells.
-
-    async fn observe(&mut self, events: Vec<Arc<Event>>) {
-        let mut rest = events.as_slice();
-        while let Some((first, others)) = rest.split_first() {
-            // Acks and receipts come in floods: a run of them is one transaction.
-            let told = self.outbox.statuses(rest);
-            if told.read > 0 {
-                rest = &rest[told.read..];
-                self.outbox.settle(told).await;
-                continue;
-            }
-            rest = others;
-            self.observe_one(first).await;
-        }
-        let lost = self.link.as_ref().map_or(0, Link::take_lost);
-        if lost > 0 {
-            self.report(
-                "events_lost",
-                "notifications of WhatsApp came faster than they could be stored",
-                lost,
-            )
-            .await;
-        }
-    }
-
-    async fn observe_one(&mut self, event: &Event) {
-        match event {
-            Event::Connected(_) => self.opened().await,
-            Event::Disconnected(event) => {
-                self.outbox.close();
-                if self.state() == SessionState::Open {
-                    let reason = event.reason.to_string();
-                    self.enter(SessionState::Connecting, &reason, Details::default())
-                        .await;
-                }
-            }
-            Event::PairingQrCode(code) if self.pairing.as_ref().is_some_and(Pairing::wants_qr) => {
-                let step = PairStep::Qr {
-                    text: code.code.clone(),
-                    expire_time: SystemTime::now() + code.timeout,
-                };
-                self.show_code(step).await;
-            }
-            Event::PairingCode(code) => {
-                let step = PairStep::Code {
-                    code: code.code.clone(),
-                    expire_time: SystemTime::now() + code.timeout,
-                };
-                self.show_code(step).await;
-            }
-            // With a code outstanding the connection stays, and so does the pairing.
-            Event::PairingQrCodesExhausted(event) if event.disconnected => {
-                if let Some(pairing) = &mut self.pairing {
-                    pairing.expire();
-                }
-            }
-            Event::PairingCodeRefresh(_) => {
-                if let Some(pairing) = &mut self.pairing {
-                    pairing.expire();
-                }
-            }
-            Event::PairingCodeError(error) => {
-                let reason = RefusedReason::of_code(error.rejection.as_ref());
-                self.end_pairing(PairStep::Refused(reason, error.error.clone()))
-                    .await;
-            }
-            Event::PairPasskeyRequest(_) | Event::PairPasskeyError(_) => {
-                self.end_pairing(PairStep::Refused(
-                    RefusedReason::PasskeyRequired,
-                    "WhatsApp demands a passkey for this account".to_owned(),
-                ))
-                .await;
-            }
-            Event::PairError(error) => {
-                self.end_pairing(PairStep::Refused(
-                    RefusedReason::Rejected,
-                    error.error.clone(),
-                ))
-                .await;
-            }
-            Event::PairSuccess(_) => self.paired().await,
-            Event::SelfPushNameUpdated(_) => self.learn_identity().await,
-            Event::LoggedOut(event) => {
-                let details = Details {
-                    code: event.reason.code(),
-                    ..Default::default()
-                };
-                self.ended(
-                    SessionState::LoggedOut,
-                    "WhatsApp ended the session",
-                    details,
-                )
-                .await;
-            }
-            Event::StreamReplaced(_) => {
-                self.ended(
-                    SessionState::Replaced,
-                    "another program logged in with the same credentials",
-                    Details::default(),
-                )
-                .await;
-            }
-            Event::ClientOutdated(_) => {
-                self.shared.networks.forget_version().await;
-                let details = Details {
-                    code: ConnectFailureReason::ClientOutdated.code(),
-                    ..Default::default()
-                };
-                self.ended(
-                    SessionState::Outdated,
-                    "WhatsApp refuses this protocol version",
-                    details,
-                )
-                .await;
-            }
-            Event::TemporaryBan(ban) => {
-                let length = ban.expire.to_std().unwrap_or_default();
-                let details = Details {
-                    code: ban.code.code(),
-                    banned_until: Some(SystemTime::now() + length),
-                };
-                self.ended(SessionState::Banned, &ban.code.to_string(), details)
-                    .await;
-            }
-            Event::ConnectFailure(failure) if !failure.reason.should_reconnect() => {
-                let details = Details {
-                    code: failure.reason.code(),
-                    ..Default::default()
-                };
-                let state = match failure.reason {
-                    ConnectFailureReason::TempBanned => SessionState::Banned,
-                    _ => SessionState::Refused,
-                };
-                let told = failure.message.as_deref().unwrap_or_default();
-                let reason = format!("WhatsApp refused the login with {} {told}", details.code);
-                self.ended(state, reason.trim_end(), details).await;
-            }
-            Event::Messages(batch) if !batch.hook_committed => {
-                let Some(link) = &self.link else { return };
-                if let Err(error) = self.intake().record(&link.client(), &batch.messages).await {
-                    tracing::error!(%error, "messages outside the durable path are lost");
-                }
-            }
-            Event::UndecryptableMessage(message) => {
-                let event = {
-                    let row = self.instance.borrow();
-                    let payload = Payload::Unmapped(v1::Unmapped {
-                        name: "undecryptable_message".to_owned(),
-                        raw: label(&message.info.id).into_owned().into_bytes().into(),
-                    });
-                    events::compose(
-                        &row,
-                        payload,
-                        message.info.timestamp.into(),
-                        &label(&message.info.id),
-                    )
-                };
-                self.append(vec![event]).await;
-            }
-            _ => {}
-        }
-    }
-
-    async fn paired(&mut self) {
-        self.blank_codes().await;
-        self.learn_identity().await;
-        if let Some(pairing) = &mut self.pairing {
-            pairing.accepted();
-        }
-        if self.state() == SessionState::Pairing {
-            self.enter(SessionState::Connecting, "paired", Details::default())
-                .await;
-        }
-    }
-
-    async fn opened(&mut self) {
-        let Some(client) = self.link.as_ref().map(Link::client) else {
-            return;
-        };
-        self.learn_identity().await;
-        // Before anybody can read that it is open.
-        self.outbox.open(client.clone());
-        if self.state() != SessionState::Open {
-            self.enter(SessionState::Open, "", Details::default()).await;
-        }
-        show(client, self.instance.borrow().show_online);
-        let row = self.row();
-        self.finish_pairing(PairStep::Paired(Box::new(row)));
-    }
-
-    /// Stores who the account is, where that is news.
-    async fn learn_identity(&mut self) {
-        let Some(link) = &self.link else { return };
-        let known = account(&link.client());
-        let row = self.row();
-        let number = known.number.map(|jid| jid.user.to_string());
-        let lid = known.lid.map(|jid| jid.to_string());
-        let change = InstanceChange {
-            phone_number: number.filter(|number| *number != row.phone_number),
-            lid: lid.filter(|lid| *lid != row.lid),
-            push_name: Some(known.push_name)
-                .filter(|name| !name.is_empty() && *name != row.push_name),
-            ..Default::default()
-        };
-        if change.phone_number.is_some() || change.lid.is_some() || change.push_name.is_some() {
-            self.store_surely(change).await;
-        }
-    }
-
-    /// WhatsApp ended it.
-    async fn ended(&mut self, state: SessionState, reason: &str, details: Details) {
-        self.stop_client().await;
-        if state == SessionState::LoggedOut {
-            self.forget_device().await;
-            if let Err(error) = self.outbox.abandon(LEFT_BEHIND).await {
-                // The next pairing does it, or is refused.
-                tracing::warn!(instance = %self.number(), %error, "unsent messages stay pending");
-            }
-        }
-        if self.pairing.is_some() && self.state() == SessionState::Pairing {
-            let refused = match state {
-                SessionState::Outdated => RefusedReason::Outdated,
-                _ => RefusedReason::Rejected,
-            };
-            self.end_pairing(PairStep::Refused(refused, reason.to_owned()))
-                .await;
-            return;
-        }
-        self.enter(state, reason, details).await;
-        self.finish_pairing(PairStep::Refused(
-            RefusedReason::Rejected,
-            reason.to_owned(),
-        ));
-    }
-
-    /// The client ended without a word, or can't go on: build a new one.
-    async fn client_is_gone(&mut self, reason: &str) {
-        let pause = match &self.link {
-            Some(link) if link.has_panicked() => {
-                let pause = self.panics.next_pause(Instant::now());
-                tracing::error!(
-                    instance = %self.number(),
-                    retry_seconds = pause.as_secs(),
-                    "the WhatsApp library panicked; the session starts over"
-                );
-                self.report(
-                    "client_panicked",
-                    "the WhatsApp library failed on something that it received; the session starts over",
-                    0,
-                )
-                .await;
-                pause
-            }
-            _ => STORE_AGAIN,
-        };
-        self.stop_client().await;
-        if self.state() == SessionState::Pairing {
-            if let Some(pairing) = &mut self.pairing {
-                pairing.expire();
-            }
-            return;
-        }
-        if self.state() == SessionState::Open {
-            self.enter(SessionState::Connecting, reason, Details::default())
-                .await;
-        }
-        if self.state() == SessionState::Connecting {
-            self.start(None, pause);
-        }
-    }
-
-    /// Looks whether the client is what it said last: one of its words may have been lost.
-    async fn look(&mut self) {
-        let Some(link) = &self.link else { return };
-        if link.is_stuck() {
-            self.stop_client().await;
-            let phone_number = None;
-            self.start(phone_number, Duration::ZERO);
-            return;
-        }
-        let client = link.client();
-        if self.state() == SessionState::Connecting && client.is_logged_in() {
-            self.opened().await;
-        } else if self.state() == SessionState::Open && !client.is_connected() {
-            self.outbox.close();
-            self.enter(
-                SessionState::Connecting,
-                "the connection was lost",
-                Details::default(),
-            )
-            .await;
-        } else if self.state() == SessionState::Open
-            && let Some(link) = &self.link
-        {
-            link.check_hearing();
-        }
-    }
-
-    // Writing.
-
-    async fn report(&self, reason: &str, detail: &str, lost: u32) {
-        let event = {
-            let row = self.instance.borrow();
-            let payload = Payload::ErrorReported(v1::ErrorReported {
-                reason: reason.to_owned(),
-                detail: detail.to_owned(),
-                lost,
-            });
-            events::compose(&row, payload, SystemTime::now(), "")
-        };
-        self.append(vec![event]).await;
-    }
-
-    async fn append(&self, events: Vec<NewEvent>) {
-        loop {
-            let Err(error) = self.shared.storage.append_events(events.clone()).await else {
-                return;
-            };
-            tracing::warn!(%error, "an event waits for the database");
-            if self.give_up().await {
-                return;
-            }
-        }
-    }
-
-    fn state_change(&self, state: SessionState, reason: &str, details: &Details) -> InstanceChange {
-        InstanceChange {
-            state: Some(StateChange {
-                state,
-                reason: label(reason).into_owned(),
-                time: SystemTime::now(),
-                banned_until: details.banned_until,
-            }),
-            ..Default::default()
-        }
-    }
-
-    /// Enters a state, with its event; illegal moves are bugs and change nothing.
-    async fn enter(&mut self, state: SessionState, reason: &str, details: Details) {
-        let from = self.state();
-        if !from.may_become(state) {
-            tracing::error!(instance = %self.number(), %from, to = %state, "illegal move");
-            return;
-        }
-        tracing::info!(instance = %self.number(), %from, to = %state, reason, "state");
-        let change = self.state_change(state, reason, &details);
-        self.store_with(change, details.code, true).await;
-    }
-
-    async fn store_surely(&mut self, change: InstanceChange) {
-        self.store_with(change, 0, true).await;
-    }
-
-    async fn store(&mut self, change: InstanceChange) -> Result<NameOutcome, StorageError> {
-        match self.store_with(change, 0, false).await {
-            Some(outcome) => outcome,
-            None => Ok(NameOutcome::Missing),
-        }
-    }
-
-    /// Commits a change with its events and shows it; `surely` tries until it works or wagate stops.
-    async fn store_with(
-        &mut self,
-        mut change: InstanceChange,
-        code: i32,
-        surely: bool,
-    ) -> Option<Result<NameOutcome, StorageError>> {
-        let number = self.number();
-        let previous = self.state();
-        change.time = Some(SystemTime::now());
-        loop {
-            let events = change_events(&change, previous, code);
-            match self
-                .shared
-                .storage
-                .change_instance(number, change.clone(), events)
-                .await
-            {
-                Ok(outcome) => {
-                    if let NameOutcome::Done(row) = &outcome {
-                        self.instance.send_replace(row.clone());
-                    }
-                    return Some(Ok(outcome));
-                }
-                Err(error) if surely => {
-                    tracing::warn!(instance = %number, %error, "a change of state waits for the database");
-                    if self.give_up().await {
-                        return None;
-                    }
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
-
-    /// Waits before the next try; true if wagate stops.
-    async fn give_up(&self) -> bool {
-        tokio::select! {
-            () = self.stop.cancelled() => true,
-            () = sleep(STORE_AGAIN) => false,
-        }
-    }
-}
-
-/// More about a state.
-#[derive(Clone, Copy, Debug, Default)]
-struct Details {
-    code: i32,
-    banned_until: Option<SystemTime>,
-}
-
-/// The events of a change: one of the connection for a state, one of the instance for all else.
-fn change_events(
-    change: &InstanceChange,
-    previous: SessionState,
-    code: i32,
-) -> crate::storage::EventsOf<InstanceRow> {
-    let state_changes = change.state.is_some();
-    let else_changes = change.name.is_some()
-        || change.show_online.is_some()
-        || change.phone_number.is_some()
-        || change.lid.is_some()
-        || change.push_name.is_some();
-    Box::new(move |row| {
-        let mut events = Vec::new();
-        if else_changes {
-            let payload = Payload::InstanceUpdated(v1::InstanceUpdated {
-                instance: Some(super::convert::rows::instance(row)),
-            });
-            events.push(events::compose(row, payload, row.update_time, ""));
-        }
-        if state_changes {
-            let payload = Payload::ConnectionUpdated(v1::ConnectionUpdated {
-                state: row.state as i32,
-                previous_state: previous as i32,
-                reason: row.state_reason.clone(),
-                code,
-                banned_until: row.banned_until.map(timestamp),
-                phone_number: row.phone_number.clone(),
-                push_name: row.push_name.clone(),
-            });
-            events.push(events::compose(row, payload, row.state_time, ""));
-        }
-        events
-    })
-}
-
-/// Shows the account as online or not. The library says online at every login, which would stop the
-/// phone's notifications.
-fn show(client: Arc<Client>, online: bool) {
-    tokio::spawn(async move {
-        let shown = if online {
-            client.presence().set_available().await
-        } else {
-            client.presence().set_unavailable().await
-        };
-        if let Err(error) = shown {
-            // Refused while the account's name is unknown, when nothing was shown either.
-            tracing::debug!(%error, "presence is not set");
-        }
-    });
 }
 
 async fn until_some<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {

@@ -4,7 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use wagate::proto::v1::{ChatKind, MessageStatus, event::Payload, message_content::Content};
 
-use crate::{ledger::Ledger, people::Account, tally::Tally, watch::Log, wire::Wire};
+use crate::{
+    ledger::{Inbound, Ledger},
+    people::Account,
+    tally::Tally,
+    watch::Log,
+    wire::Wire,
+};
 
 /// What the audit carries from round to round.
 #[derive(Default)]
@@ -62,7 +68,7 @@ fn check_sequences(log: &Log, ledger: &Ledger, carried: &mut Carried) {
 /// Everything that was sent to an instance is in its log once, in the order of its sender.
 fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, tally: &mut Tally) {
     let mut received: HashMap<(&str, &str), u32> = HashMap::new();
-    let mut texts: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+    let mut texts: HashMap<(&str, &str), Vec<(&str, &str)>> = HashMap::new();
     for event in log.events() {
         if let Some(Payload::MessageReceived(told)) = &event.payload
             && let Some(message) = &told.message
@@ -77,7 +83,7 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
                 texts
                     .entry((&event.instance, sender))
                     .or_default()
-                    .push(text_of(message.content.as_ref()));
+                    .push((&message.id, text_of(message.content.as_ref())));
             }
         }
     }
@@ -121,14 +127,21 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
         complaints.push(format!("the log holds a message {id} that nobody sent"));
     }
     let mut sent: BTreeMap<(usize, String), Vec<&str>> = BTreeMap::new();
-    // In a group a message may come late: whoever lacks its key asks for it again.
-    for one in books.inbound.iter().filter(|one| !one.in_group) {
+    // What had to be asked for again comes late, and in a group anybody may lack a key.
+    let late = wire.with(|notes| notes.asked_again.clone());
+    let is_late = |instance: usize, id: &str| late.contains(&(instance, id.to_owned()));
+    let in_time = |one: &&Inbound| !one.in_group && !is_late(one.instance, &one.message_id);
+    for one in books.inbound.iter().filter(in_time) {
         let key = (one.instance, one.phone.to_string());
         sent.entry(key).or_default().push(&one.text);
     }
     for ((instance, phone), wanted) in sent {
         let found = texts.get(&(&*accounts[instance].id, &*phone));
-        let found = found.map(Vec::as_slice).unwrap_or_default();
+        let found = found.into_iter().flatten();
+        let found: Vec<&str> = found
+            .filter(|(id, _)| !is_late(instance, id))
+            .map(|(_, text)| *text)
+            .collect();
         if found.len() == wanted.len() && found != wanted {
             let at = found
                 .iter()

@@ -146,6 +146,13 @@ async fn run(options: &Options, seed: u64) -> anyhow::Result<bool> {
     let began = Instant::now();
     println!("{}", options.again(seed));
     let mut folder = tempfile::tempdir()?;
+    // What the network and its phones complain about.
+    let told = std::fs::File::create(folder.path().join("network.log"))?;
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(told)
+        .init();
     let network = Sandbox::start(SandboxConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         data_dir: Some(folder.path().join("network")),

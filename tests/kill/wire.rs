@@ -20,8 +20,10 @@ pub struct Notes {
     pub acked: HashSet<(usize, String)>,
     /// How often each message was handed to a device.
     pub handed: HashMap<(usize, String), u32>,
-    /// Messages that a device could not read and asked for again.
+    /// How often a device could not read a message and asked for it again.
     pub retries: u64,
+    /// Those messages; each may come after what was written after it.
+    pub asked_again: HashSet<(usize, String)>,
     /// What went by about each message, for whoever wonders where one went.
     trails: HashMap<(usize, String), Vec<String>>,
 }
@@ -63,6 +65,7 @@ impl Notes {
     pub fn clear(&mut self) {
         self.acked.clear();
         self.handed.clear();
+        self.asked_again.clear();
         self.trails.clear();
     }
 
@@ -88,7 +91,10 @@ impl Notes {
             }
             Direction::FromDevice if head.starts_with("<receipt ") => {
                 match attribute(head, "type") {
-                    Some("retry" | "enc_rekey_retry") => self.retries += 1,
+                    Some("retry" | "enc_rekey_retry") => {
+                        self.retries += 1;
+                        self.asked_again.insert((instance, id.to_owned()));
+                    }
                     _ => {
                         let named = named.into_iter().map(|id| (instance, id));
                         self.acked.extend(named);

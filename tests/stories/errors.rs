@@ -16,6 +16,7 @@ async fn sent(api: &Api, recipient: &str, content: Option<&str>) -> Status {
         content: content.map(|text| {
             Content::Text(v1::TextContent {
                 text: text.to_owned(),
+                ..Default::default()
             })
         }),
         ..Default::default()
@@ -38,7 +39,14 @@ async fn messages() {
         (Code::FailedPrecondition, "INSTANCE_NOT_PAIRED".into())
     );
     assert_eq!(violated_field(&unpaired), "instance");
-    for recipient in ["", "somebody", "1@g.us", "status@broadcast", "0155"] {
+    for recipient in [
+        "",
+        "somebody",
+        "x@g.us",
+        "1@newsletter",
+        "status@broadcast",
+        "0155",
+    ] {
         let refused = sent(&api, recipient, Some("hello")).await;
         assert_eq!(
             told(&refused),

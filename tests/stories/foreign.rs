@@ -1,6 +1,9 @@
 //! The sandbox with clients that share no code with it, and through it the gateway with them: what is wrong on both
 //! sides alike cannot hide from Baileys and whatsmeow.
 
+mod groups;
+mod with_wagate;
+
 use tempfile::TempDir;
 use wagate::{
     proto::v1::{self, MessageStatus},

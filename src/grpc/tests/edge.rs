@@ -56,7 +56,7 @@ async fn call_encoded(
 ) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(running.channel().await);
     grpc.ready().await.unwrap();
-    let mut request = Request::new(bytes::Bytes::copy_from_slice(body));
+    let mut request = Request::new(vec![bytes::Bytes::copy_from_slice(body)]);
     let bearer = format!("Bearer {}", running.admin).parse().unwrap();
     request.metadata_mut().insert("authorization", bearer);
     let encoding = tonic::metadata::AsciiMetadataValue::from_static(encoding);

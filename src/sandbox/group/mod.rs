@@ -3,8 +3,12 @@
 //! Plain data with its own rules; knows how it is stored, never who is connected. How a group looks on the wire is
 //! in `stanza`, how messages go through it in `route`.
 
+#[cfg(test)]
+mod crowd;
 mod route;
 mod stanza;
+#[cfg(test)]
+mod turmoil;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -23,7 +27,9 @@ use super::{
     wire::{self, WireError},
 };
 
-pub use stanza::{MEMBER_ADD, MEMBER_LINK, News, View, approval, ephemeral, mode, mode_node};
+pub use stanza::{
+    MEMBER_ADD, MEMBER_LINK, MEMBER_SHARE, News, View, approval, ephemeral, mode, mode_node,
+};
 
 /// The most members a group has.
 pub const MAX_MEMBERS: usize = 1024;
@@ -212,6 +218,8 @@ pub struct Group {
     pub members_invite: bool,
     /// Newcomers are sent what was written before.
     pub history: bool,
+    /// Every member sends newcomers what was written before, not only admins.
+    pub members_share: bool,
     /// Messages that were forwarded often are not taken.
     pub no_forwarded: bool,
     /// Lets anybody in who knows it.
@@ -256,6 +264,7 @@ impl Group {
             members_add: true,
             members_invite: false,
             history: false,
+            members_share: false,
             no_forwarded: false,
             invite: secret(),
             revoked: VecDeque::new(),

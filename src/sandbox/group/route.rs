@@ -14,7 +14,7 @@ use super::{
 use crate::sandbox::{
     address::DeviceAddress,
     network::State,
-    router::Delivery,
+    queue::Delivery,
     wire::{self, WireError},
 };
 

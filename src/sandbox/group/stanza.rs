@@ -12,7 +12,7 @@ use crate::sandbox::{
     address::{Namespace, Number},
     model::Account,
     network::State,
-    router::Delivery,
+    queue::Delivery,
     store::Batch,
     wire::{self, WireError},
 };
@@ -222,6 +222,11 @@ fn settings(group: &Group) -> Vec<Node> {
     let mut settings = vec![
         mode_node("member_add_mode", group.members_add, MEMBER_ADD),
         mode_node("member_link_mode", group.members_invite, MEMBER_LINK),
+        mode_node(
+            "member_share_group_history_mode",
+            group.members_share,
+            MEMBER_SHARE,
+        ),
     ];
     let flags = [
         (group.announce, "announcement"),
@@ -250,6 +255,9 @@ pub const MEMBER_ADD: [&str; 2] = ["all_member_add", "admin_add"];
 
 /// The same of `<member_link_mode>`.
 pub const MEMBER_LINK: [&str; 2] = ["all_member_link", "admin_link"];
+
+/// The same of `<member_share_group_history_mode>`.
+pub const MEMBER_SHARE: [&str; 2] = ["all_member_share", "admin_share"];
 
 /// A mode as bytes: clients read it as nothing else.
 pub fn mode_node(tag: &'static str, members: bool, words: [&str; 2]) -> Node {

@@ -3,6 +3,8 @@
 pub mod encrypt;
 mod groups;
 mod media;
+mod mex;
+pub(super) mod picture;
 mod session;
 pub(super) mod usync;
 
@@ -41,9 +43,13 @@ pub fn handle(state: &mut State, from: DeviceAddress, node: &Node) {
         ("w:sync:app:state", "set" | "get", "sync") => session::app_state(node),
         ("abt", "get", "props") => Ok(session::props()),
         ("blocklist", "get", _) => Ok(Vec::new()),
-        ("privacy", "get", "privacy") => Ok(session::privacy()),
+        ("privacy", "get", "privacy") => session::privacy(state, from),
+        ("privacy", "set", "privacy") => session::set_privacy(state, from, node),
         ("urn:xmpp:whatsapp:dirty", "set", "clean") => Ok(Vec::new()),
         ("w:m", _, "media_conn") => Ok(media::connection(state)),
+        ("w:profile:picture", "get", _) => picture::find(state, from, node),
+        ("w:profile:picture", "set", _) => picture::set(state, from, node),
+        ("w:mex", "get", "query") => mex::answer(state, from, node),
         ("w:g2", _, _) => groups::answer(state, from, &kind, node),
         ("md", "set", "remove-companion-device") => session::remove_device(state, from, node),
         _ => Err(WireError::NOT_IMPLEMENTED),

@@ -5,7 +5,9 @@ use wacore_binary::{Node, builder::NodeBuilder};
 use super::Answer;
 use crate::sandbox::{
     address::DeviceAddress,
+    model::GroupAdds,
     network::State,
+    store::Batch,
     wire::{self, WireError},
 };
 
@@ -19,23 +21,59 @@ pub(super) fn props() -> Vec<Node> {
     ]
 }
 
-pub(super) fn privacy() -> Vec<Node> {
-    const SETTINGS: [(&str, &str); 7] = [
-        ("readreceipts", "all"),
-        ("profile", "all"),
-        ("status", "all"),
-        ("online", "all"),
-        ("last", "all"),
-        ("groupadd", "all"),
-        ("calladd", "all"),
-    ];
-    let categories = SETTINGS.map(|(name, value)| {
-        NodeBuilder::new("category")
-            .attr("name", name)
-            .attr("value", value)
-            .build()
-    });
-    vec![NodeBuilder::new("privacy").children(categories).build()]
+/// What is open to all, whatever an account would like.
+const OPEN: [&str; 6] = [
+    "readreceipts",
+    "profile",
+    "status",
+    "online",
+    "last",
+    "calladd",
+];
+
+/// The one setting of privacy that this network keeps.
+const GROUP_ADDS: &str = "groupadd";
+
+pub(super) fn privacy(state: &State, from: DeviceAddress) -> Answer {
+    let account = state.accounts.get(&from.number);
+    let account = account.ok_or(WireError::FORBIDDEN)?;
+    let categories = OPEN
+        .map(|name| category(name, "all"))
+        .into_iter()
+        .chain([category(GROUP_ADDS, account.group_adds.word())]);
+    Ok(vec![
+        NodeBuilder::new("privacy").children(categories).build(),
+    ])
+}
+
+/// Sets who may add the account to groups; nothing else can be set.
+pub(super) fn set_privacy(state: &mut State, from: DeviceAddress, node: &Node) -> Answer {
+    let wanted = node
+        .get_optional_child_by_tag(&["privacy", "category"])
+        .ok_or(WireError::BAD_REQUEST)?;
+    if !wire::is(wanted, "name", GROUP_ADDS) {
+        return Err(WireError::NOT_IMPLEMENTED);
+    }
+    let word = wire::text(wanted, "value").unwrap_or_default();
+    let adds = GroupAdds::of(&word).ok_or(WireError::BAD_REQUEST)?;
+    let account = state.accounts.get(&from.number);
+    let mut account = account.ok_or(WireError::FORBIDDEN)?.clone();
+    account.group_adds = adds;
+    let mut batch = Batch::default();
+    account.save(&mut batch);
+    state.commit(&batch).map_err(|_| WireError::INTERNAL)?;
+    state.accounts.insert(from.number, account);
+    let category = category(GROUP_ADDS, adds.word());
+    Ok(vec![
+        NodeBuilder::new("privacy").children([category]).build(),
+    ])
+}
+
+fn category(name: &'static str, value: &'static str) -> Node {
+    NodeBuilder::new("category")
+        .attr("name", name)
+        .attr("value", value)
+        .build()
 }
 
 /// Every collection is empty. A patch has nowhere to go yet and is refused with the whole request.

@@ -1,24 +1,25 @@
-//! The listener: WhatsApp's WebSocket at any path that ends in `/ws/chat`, the media host, and the route by which
-//! tests of other projects let a phone scan a QR code.
+//! The listener: WhatsApp's WebSocket at any path that ends in `/ws/chat`, the media host, pictures of groups, and
+//! the route by which tests of other projects let a phone scan a QR code.
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts, Request, State, ws::WebSocketUpgrade},
-    http::StatusCode,
+    extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State, ws::WebSocketUpgrade},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use tokio::sync::Semaphore;
 
 use super::{connection, frames::MAX_MESSAGE, incoming::Incoming};
-use crate::sandbox::{error::SandboxError, media, network::Network};
+use crate::sandbox::{error::SandboxError, group::GroupId, media, network::Network};
 
 const SCAN_ROUTE: &str = "/admin/mock-phone/scan-qr";
+const PICTURE_ROUTE: &str = "/pictures/{group}/{picture}";
 const SOCKET_PATH: &str = "/ws/chat";
 const MAX_QR_TEXT: usize = 4 << 10;
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 8_192;
 
 #[derive(Clone)]
 struct Listener {
@@ -36,6 +37,7 @@ pub async fn serve(listener: Incoming, network: Arc<Network>) -> std::io::Result
     };
     let routes = Router::new()
         .route(SCAN_ROUTE, post(scan))
+        .route(PICTURE_ROUTE, get(picture))
         .layer(DefaultBodyLimit::max(MAX_QR_TEXT))
         .fallback(socket)
         .with_state(state)
@@ -71,6 +73,22 @@ async fn socket(State(listener): State<Listener>, request: Request) -> Response 
                 drop(permit);
             }),
         Err(rejection) => rejection.into_response(),
+    }
+}
+
+/// The picture of a group, while it has this one. Whoever was told the address may see it, as with WhatsApp.
+async fn picture(
+    State(listener): State<Listener>,
+    Path((group, picture)): Path<(String, u64)>,
+) -> Response {
+    let found = group.parse::<GroupId>().ok().and_then(|id| {
+        let state = listener.network.lock();
+        let shown = state.groups.get(&id)?.picture.as_ref()?;
+        (shown.id == picture).then(|| shown.jpeg.clone())
+    });
+    match found {
+        Some(jpeg) => ([(CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
+        None => (StatusCode::NOT_FOUND, "there is no such picture\n").into_response(),
     }
 }
 

@@ -90,7 +90,7 @@ impl Phone {
         kind: &'static str,
         xmlns: &'static str,
         to: Jid,
-        child: Node,
+        child: impl Into<Option<Node>>,
     ) -> Result<Node, SandboxError> {
         let expected = {
             let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
@@ -107,7 +107,7 @@ impl Phone {
                 .attr("type", kind)
                 .attr("id", id)
                 .attr("xmlns", xmlns)
-                .children([child])
+                .children(child.into())
                 .build();
             network.receive(connection, self.role(), request);
             expected

@@ -11,7 +11,7 @@ use waproto::{
 
 use super::{
     Mind, Phone,
-    send::{SentText, message_id},
+    send::{SentText, kind, message_id},
     sender_keys::telling,
     since_epoch,
 };
@@ -19,14 +19,11 @@ use crate::sandbox::{
     address::DeviceAddress,
     error::SandboxError,
     group::GroupId,
-    network::{ConnectionId, Network, State},
+    network::{Network, State},
     phone::inbox::{InboxMessage, text_of},
     store::Batch,
     wire,
 };
-
-/// How often a phone asks for the same message again.
-const MAX_RETRIES: u32 = 3;
 
 /// Where a message to a group goes and under which names.
 struct GroupRoute {
@@ -69,10 +66,9 @@ impl Phone {
             // A chain that has moved must be stored before what it encrypted can be seen.
             network.store.commit(&batch)?;
             mind.remember(id.clone(), encoded.clone());
-            let mut stanza = NodeBuilder::new("message")
+            let mut stanza = kind(NodeBuilder::new("message"), &message)
                 .attr("to", group.jid())
                 .attr("id", id.as_str())
-                .attr("type", "text")
                 .attr("addressing_mode", route.mode);
             if let Some(hash) = route.hash {
                 stanza = stanza.attr("phash", hash);
@@ -270,38 +266,19 @@ impl Phone {
         Ok(true)
     }
 
-    /// Asks the author of a message in a group for it, and for the key.
-    pub(super) fn ask_again(&self, network: &Network, connection: ConnectionId, node: &Node) {
-        let sent_again: u32 = node
-            .get_children_by_tag("enc")
-            .filter_map(|enc| wire::number(enc, "count"))
-            .max()
-            .unwrap_or(0);
-        let (Some(id), Some(group), Some(author)) = (
-            wire::text(node, "id"),
-            wire::jid(node, "from"),
-            wire::jid(node, "participant"),
-        ) else {
-            return;
-        };
-        if sent_again >= MAX_RETRIES {
-            tracing::warn!("a phone gives up on a message in a group");
-            return;
-        }
-        let retry = NodeBuilder::new("retry")
-            .attr("count", sent_again + 1)
-            .attr("id", id.as_str())
-            .attr("t", wire::number(node, "t").unwrap_or_else(wire::now))
-            .attr("v", "1")
-            .build();
-        let registration = wire::leaf("registration", self.stored.registration.to_be_bytes());
-        let receipt = NodeBuilder::new("receipt")
-            .attr("to", group)
-            .attr("participant", author)
-            .attr("id", id)
-            .attr("type", "retry")
-            .children([retry, registration])
-            .build();
-        network.receive(connection, self.role(), receipt);
+    /// Loses the key of a device.
+    pub async fn forget_sender_key(
+        &self,
+        group: GroupId,
+        device: DeviceAddress,
+    ) -> Result<(), SandboxError> {
+        let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
+        let mut batch = Batch::default();
+        self.mind
+            .lock()
+            .await
+            .sender_keys
+            .forget(group, device, &mut batch);
+        Ok(network.store.commit(&batch)?)
     }
 }

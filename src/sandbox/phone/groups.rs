@@ -4,13 +4,14 @@ use wacore_binary::{Jid, Node, Server, builder::NodeBuilder};
 
 use super::Phone;
 use crate::sandbox::{
-    address::Number,
+    address::{Number, User},
     error::SandboxError,
     group::{GroupId, MEMBER_ADD, mode_node},
     wire,
 };
 
 const NAMESPACE: &str = "w:g2";
+const PICTURES: &str = "w:profile:picture";
 
 /// A group to be created.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +90,8 @@ pub enum GroupSetting {
     MembersAdd(bool),
     /// Newcomers are sent what was written before.
     History(bool),
+    /// A JPEG image; no picture when empty.
+    Picture(Vec<u8>),
 }
 
 impl MemberChange {
@@ -157,7 +160,13 @@ impl Phone {
         let state = network.lock();
         node.get_children_by_tag("participant")
             .filter_map(|person| {
-                let (account, _) = state.account_of(&wire::jid(person, "jid")?)?;
+                let jid = wire::jid(person, "jid")?;
+                let number = match (state.account_of(&jid), User::of(&jid)?) {
+                    (Some((account, _)), _) => account.number,
+                    // Nobody's.
+                    (None, User::Number(number)) => number,
+                    (None, User::Lid(_)) => return None,
+                };
                 let invitation = person.get_optional_child("add_request").and_then(|ticket| {
                     Some(Invitation {
                         code: wire::text(ticket, "code")?,
@@ -165,7 +174,7 @@ impl Phone {
                     })
                 });
                 Some(MemberOutcome {
-                    number: account.number,
+                    number,
                     code: wire::number(person, "error").unwrap_or(200),
                     invitation,
                 })
@@ -190,6 +199,12 @@ impl Phone {
             GroupSetting::Ephemeral(seconds) => NodeBuilder::new("ephemeral")
                 .attr("expiration", seconds)
                 .build(),
+            GroupSetting::Picture(jpeg) => {
+                let picture = NodeBuilder::new("picture").attr("type", "image");
+                let picture = (!jpeg.is_empty()).then(|| picture.bytes(jpeg).build());
+                self.ask("set", PICTURES, group.jid(), picture).await?;
+                return Ok(());
+            }
             GroupSetting::MembersAdd(on) => mode_node("member_add_mode", on, MEMBER_ADD),
             GroupSetting::Approval(on) => {
                 let state = if on { "on" } else { "off" };
@@ -242,13 +257,11 @@ impl Phone {
     pub async fn accept_invitation(
         &self,
         group: GroupId,
-        admin: Number,
         invitation: &Invitation,
     ) -> Result<Joined, SandboxError> {
         let accept = NodeBuilder::new("accept")
             .attr("code", invitation.code.as_str())
             .attr("expiration", invitation.expires)
-            .attr("admin", admin.jid())
             .build();
         joined(&self.ask("set", NAMESPACE, group.jid(), accept).await?)
     }

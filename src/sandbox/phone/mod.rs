@@ -10,6 +10,7 @@ pub mod groups;
 pub mod inbox;
 mod peer;
 mod receive;
+mod retry;
 pub mod send;
 mod sender_keys;
 mod signal;
@@ -22,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use wacore_binary::{Node, builder::NodeBuilder};
 use wacore_libsignal::protocol::{
     GenericSignedPreKey as _, KeyPair, SignedPreKeyRecord, Timestamp,
@@ -78,6 +79,10 @@ pub struct Phone {
     network: Weak<Network>,
     mind: Mutex<Mind>,
     replies: Replies,
+    /// Whether it is to be on the network.
+    on: watch::Sender<bool>,
+    /// Whether it is.
+    present: watch::Sender<bool>,
 }
 
 /// What changes as a phone talks.
@@ -122,7 +127,7 @@ impl Network {
             state.phones.insert(number, phone.clone());
             phone
         };
-        phone.clone().switch_on().await;
+        phone.clone().start().await;
         Ok(phone)
     }
 }
@@ -220,6 +225,8 @@ impl Phone {
                 next_prekey,
             }),
             replies: Replies::default(),
+            on: watch::Sender::new(true),
+            present: watch::Sender::new(false),
             identity,
             stored,
         })
@@ -230,8 +237,29 @@ impl Phone {
         self.number.device(0)
     }
 
+    /// Takes the phone off the network: what is sent to it waits for it.
+    pub fn switch_off(&self) {
+        self.on.send_replace(false);
+        self.present.send_replace(false);
+        if let Some(network) = self.network.upgrade() {
+            network.lock().cut(self.address());
+        }
+    }
+
+    /// Puts it back.
+    pub async fn switch_on(&self) {
+        self.on.send_replace(true);
+        // The phone outlives this borrow, so the sender does too.
+        self.present.subscribe().wait_for(|there| *there).await.ok();
+    }
+
+    /// Whether it is on the network, or soon will be.
+    pub fn is_on(&self) -> bool {
+        *self.on.borrow()
+    }
+
     /// Puts the phone on the network, for as long as the network runs.
-    pub async fn switch_on(self: Arc<Self>) {
+    pub async fn start(self: Arc<Self>) {
         let Some(network) = self.network.upgrade() else {
             return;
         };
@@ -239,6 +267,7 @@ impl Phone {
         let connection = network.lock().attach(self.address(), line.clone());
         self.upload_prekeys_when_low(&network, connection).await;
         network.receive(connection, self.role(), active(&network));
+        self.present.send_replace(true);
         let (stop, tasks) = (network.stop.clone(), network.tasks.clone());
         drop(network);
         tasks.spawn(async move {
@@ -253,17 +282,20 @@ impl Phone {
         Role::Device(self.address())
     }
 
-    /// Handles stanzas until the end; comes back at once when it was disconnected or fell too far behind.
+    /// Handles stanzas until the end; comes back at once when it was disconnected or fell too far behind, and when
+    /// it is switched on again.
     async fn live(
         self: Arc<Self>,
         mut connection: ConnectionId,
         mut line: Line,
         mut outgoing: tokio::sync::mpsc::Receiver<Outgoing>,
     ) {
+        let mut on = self.on.subscribe();
         loop {
             let next = tokio::select! {
                 next = outgoing.recv() => next,
                 () = line.cut.cancelled() => None,
+                _ = on.wait_for(|on| !on) => None,
             };
             let Some(network) = self.network.upgrade() else {
                 return;
@@ -272,11 +304,20 @@ impl Phone {
                 self.handle(&network, connection, &node).await;
                 continue;
             }
+            network.detach(connection, self.role());
+            drop(network);
             // Not in a tight loop, should somebody cut it again and again.
             tokio::task::yield_now().await;
+            if on.wait_for(|on| *on).await.is_err() {
+                return;
+            }
+            let Some(network) = self.network.upgrade() else {
+                return;
+            };
             (line, outgoing) = Line::new();
             connection = network.lock().attach(self.address(), line.clone());
             network.receive(connection, self.role(), active(&network));
+            self.present.send_replace(true);
         }
     }
 

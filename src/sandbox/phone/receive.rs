@@ -35,7 +35,9 @@ impl Phone {
                 }
                 self.acknowledge(network, connection, node);
             }
-            "iq" | "ack" => self.replies.deliver(node),
+            "iq" => self.replies.deliver(node),
+            // Receipts are acknowledged under the same ids as messages.
+            "ack" if wire::is(node, "class", "message") => self.replies.deliver(node),
             "notification" => {
                 if wire::is(node, "type", "encrypt") {
                     self.upload_prekeys(network, connection).await;
@@ -91,7 +93,7 @@ impl Phone {
         if let Some(group) = GroupId::of(&from) {
             let read = self.read_in_group(network, group, device, id, node).await?;
             if !read {
-                self.ask_again(network, connection, node);
+                self.ask_again(network, connection, node).await;
                 return Err(SandboxError::crypto("a key is missing; asked for it"));
             }
             return Ok(None);
@@ -104,10 +106,15 @@ impl Phone {
         let bytes = wire::bytes(enc).ok_or_else(malformed)?;
         let mut mind = self.mind.lock().await;
         let mut batch = Batch::default();
-        let message = mind
-            .signal
-            .decrypt(device, &kind, bytes, &mut batch)
-            .await?;
+        let opened = mind.signal.decrypt(device, &kind, bytes, &mut batch).await;
+        let message = match opened {
+            Ok(message) => message,
+            Err(error) => {
+                drop(mind);
+                self.ask_again(network, connection, node).await;
+                return Err(error);
+            }
+        };
         let own = device.number == self.number;
         let asks_for_keys = own
             && message

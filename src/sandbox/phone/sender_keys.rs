@@ -74,10 +74,15 @@ impl SenderKeys {
         if reached.is_some_and(|reached| !reached.is_subset(devices)) {
             self.reached.remove(&group);
             batch.delete(self.reached_record(group));
-            let own = name(group, self.number.device(0));
-            self.keys.records.remove(own.cache_key());
-            batch.delete(self.record(&own));
+            self.forget(group, self.number.device(0), batch);
         }
+    }
+
+    /// Forgets the key of a device.
+    pub fn forget(&mut self, group: GroupId, device: DeviceAddress, batch: &mut Batch) {
+        let name = name(group, device);
+        self.keys.records.remove(name.cache_key());
+        batch.delete(self.record(&name));
     }
 
     /// True when a device has the own key of a group.

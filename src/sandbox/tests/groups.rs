@@ -10,7 +10,11 @@ use super::*;
 
 impl Gateway {
     /// The next change of a group that `wanted` picks.
-    async fn group_update<T>(&self, what: &str, wanted: impl Fn(&GroupUpdate) -> Option<T>) -> T {
+    pub async fn group_update<T>(
+        &self,
+        what: &str,
+        wanted: impl Fn(&GroupUpdate) -> Option<T>,
+    ) -> T {
         let pick = |event: &Event| match event {
             Event::GroupUpdate(update) => wanted(update),
             _ => None,
@@ -19,7 +23,7 @@ impl Gateway {
     }
 }
 
-fn new_group(subject: &str, members: &[Number], by_lid: bool) -> NewGroup {
+pub fn new_group(subject: &str, members: &[Number], by_lid: bool) -> NewGroup {
     NewGroup {
         subject: subject.to_owned(),
         members: members.to_vec(),

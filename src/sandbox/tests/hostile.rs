@@ -253,7 +253,7 @@ proptest::proptest! {
                 network.lock().push(other.address(), stanza);
             }
             // The phone that was spoken to still hears.
-            phone.clone().switch_on().await;
+            phone.clone().start().await;
             phone.send_text(other.number, "still there").await.unwrap();
             let inbox = other.inbox.clone().follow(0);
             let mut inbox = std::pin::pin!(inbox);

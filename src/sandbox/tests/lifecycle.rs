@@ -25,6 +25,28 @@ async fn a_dropped_connection_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_to_a_phone_that_is_off_waits_for_it() {
+    let sandbox = sandbox().await;
+    let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
+    sandbox.switch_phone(bob, false).await.unwrap();
+    assert!(sandbox.phone(bob).unwrap().switched_off);
+    sandbox.send_text(ada, bob, "are you there?").await.unwrap();
+    assert!(matches!(
+        sandbox.send_text(bob, ada, "yes").await,
+        Err(SandboxError::NotConnected(_))
+    ));
+    sandbox.switch_phone(bob, true).await.unwrap();
+    assert!(!sandbox.phone(bob).unwrap().switched_off);
+    sandbox.send_text(bob, ada, "now I am").await.unwrap();
+    seen(&sandbox, bob, |one| {
+        one.text.as_deref() == Some("are you there?")
+    })
+    .await;
+    seen(&sandbox, ada, |one| one.text.as_deref() == Some("now I am")).await;
+    sandbox.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unlinked_device_is_logged_out_and_stays_out() {
     let sandbox = sandbox().await;
     let ada = phone(&sandbox, "Ada").await;

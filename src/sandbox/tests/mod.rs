@@ -4,6 +4,9 @@
 mod control;
 mod faults;
 mod groups;
+mod groups_crowd;
+mod groups_rules;
+mod groups_talk;
 mod hostile;
 mod lifecycle;
 mod media;

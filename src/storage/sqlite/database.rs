@@ -17,10 +17,12 @@ use super::Options;
 use crate::storage::{Result, StorageError};
 
 /// What made each version of the schema from the one before. Never change one, only append.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_begin.sql"),
+    include_str!("migrations/0002_groups.sql"),
     include_str!("migrations/0003_contacts.sql"),
-    include_str!("migrations/0004_media.sql"),
+    include_str!("migrations/0004_kinds.sql"),
+    include_str!("migrations/0007_media.sql"),
 ];
 
 /// "wgat": tells our files from other programs'.
@@ -31,6 +33,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that a reader's thread may be ahead of its reader: a page, so that the two seldom wait for
+/// one another.
+const ROWS_AHEAD: usize = 512;
 /// Prepared statements of the writer: a few dozen texts, each in up to eight sizes.
 const WRITER_STATEMENTS: usize = 256;
 
@@ -61,6 +66,7 @@ pub(super) async fn open(path: &Path, options: &Options) -> Result<Database> {
         .connect_with(
             connect_options(path, options)?
                 .create_if_missing(false)
+                .row_buffer_size(ROWS_AHEAD)
                 .pragma("query_only", "ON"),
         )
         .await

@@ -1,17 +1,21 @@
 //! One device's rows.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqlitePool, sqlite::SqliteRow};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     error::{deleted, strange},
     instances,
     merging::{TokenWrite, expire_secrets, expire_tokens, put_secrets, write_token},
+    remembered::Remembered,
     rows,
+    transaction::Transaction,
     unit::Unit,
-    writer::Writer,
+    writer::{Steps, Writer},
 };
 use crate::{
     domain::ids::InstanceNumber,
@@ -30,18 +34,17 @@ pub(super) struct SqliteDevice {
     pub(super) readers: SqlitePool,
     pub(super) writer: Writer,
     pub(super) failed: CancellationToken,
+    /// Tokens that were asked for, by JID: every message to somebody asks for theirs.
+    pub(super) tokens: Arc<Remembered<Option<TrustToken>, 256>>,
 }
 
 /// A write of one device: refused once its instance is gone, so that a client that is still
 /// closing leaves no row behind.
-pub(super) async fn own(
-    unit: &mut Unit,
-    instance: InstanceNumber,
-) -> Result<&mut SqliteConnection> {
+pub(super) fn own(unit: &mut Unit, instance: InstanceNumber) -> Result<&mut Transaction> {
     if unit.is_deleted(instance)? {
         return Err(deleted(instance));
     }
-    Ok(&mut unit.connection)
+    Ok(&mut unit.transaction)
 }
 
 /// The least text that is greater than all that start with this prefix.
@@ -73,7 +76,7 @@ fn mapping_of(row: &SqliteRow) -> Result<LidMapping> {
 
 async fn change(work: &(InstanceNumber, Vec<RecordChange>), unit: &mut Unit) -> Result<()> {
     let (instance, changes) = work;
-    own(unit, *instance).await?;
+    own(unit, *instance)?;
     for change in changes {
         unit.change_record(*instance, change.clone());
     }
@@ -93,7 +96,7 @@ async fn delete_prefix(
     .bind(*kind as i16)
     .bind(prefix)
     .bind(end_of(prefix))
-    .execute(own(unit, *instance).await?)
+    .execute(own(unit, *instance)?.connection().await?)
     .await?;
     Ok(gone.rows_affected())
 }
@@ -106,7 +109,7 @@ async fn expire(work: &(InstanceNumber, RecordKind, i64), unit: &mut Unit) -> Re
             .bind(instance.0)
             .bind(*kind as i16)
             .bind(before)
-            .execute(own(unit, *instance).await?)
+            .execute(own(unit, *instance)?.connection().await?)
             .await?;
     Ok(gone.rows_affected())
 }
@@ -114,7 +117,7 @@ async fn expire(work: &(InstanceNumber, RecordKind, i64), unit: &mut Unit) -> Re
 async fn put_mappings(work: &(InstanceNumber, Vec<LidMapping>), unit: &mut Unit) -> Result<()> {
     let (instance, mappings) = work;
     rows::with_values(
-        own(unit, *instance).await?,
+        own(unit, *instance)?,
         "INSERT INTO device_lid \
          (instance, lid, phone_number, created_at, updated_at, learning_source)",
         mappings,
@@ -140,7 +143,7 @@ async fn set_holders(
 ) -> Result<()> {
     let (instance, group, holders) = work;
     rows::with_values(
-        own(unit, *instance).await?,
+        own(unit, *instance)?,
         "INSERT INTO device_sender_key_holder (instance, group_jid, device_jid, has_key)",
         holders,
         "ON CONFLICT (instance, group_jid, device_jid) DO UPDATE SET has_key = excluded.has_key",
@@ -157,7 +160,7 @@ async fn set_holders(
 
 async fn clear_holders(work: &(InstanceNumber, Option<String>), unit: &mut Unit) -> Result<()> {
     let (instance, group) = work;
-    let connection = own(unit, *instance).await?;
+    let connection = own(unit, *instance)?.connection().await?;
     let statement = match group {
         Some(group) => {
             sqlx::query("DELETE FROM device_sender_key_holder WHERE instance = ? AND group_jid = ?")
@@ -174,7 +177,7 @@ async fn clear_holders(work: &(InstanceNumber, Option<String>), unit: &mut Unit)
 
 async fn delete_holders(work: &(InstanceNumber, Vec<String>), unit: &mut Unit) -> Result<()> {
     let (instance, devices) = work;
-    let connection = own(unit, *instance).await?;
+    let connection = own(unit, *instance)?.connection().await?;
     for some in devices.chunks(KEYS) {
         let mut statement =
             QueryBuilder::<Sqlite>::new("DELETE FROM device_sender_key_holder WHERE instance = ");
@@ -286,6 +289,23 @@ impl DeviceStorage for SqliteDevice {
             .await
     }
 
+    async fn change_records_soon(&self, changes: Vec<RecordChange>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .write_soon(Steps::new((self.instance, changes), |work, unit| {
+                Box::pin(change(work, unit))
+            }))
+            .await
+    }
+
+    async fn written(&self) -> Result<()> {
+        self.writer
+            .steps((), |_, _| Box::pin(std::future::ready(Ok(()))))
+            .await
+    }
+
     async fn delete_records(&self, kind: RecordKind, prefix: &str) -> Result<u64> {
         self.writer
             .steps((self.instance, kind, prefix.to_owned()), |work, unit| {
@@ -388,20 +408,26 @@ impl DeviceStorage for SqliteDevice {
     }
 
     async fn trust_token(&self, jid: &str) -> Result<Option<TrustToken>> {
-        let row = sqlx::query(
-            "SELECT token, token_time, sender_time FROM device_trust_token \
-             WHERE instance = ? AND jid = ?",
-        )
-        .bind(self.instance.0)
-        .bind(jid)
-        .fetch_optional(&self.readers)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(TrustToken {
-            token: row.try_get(0)?,
-            token_time: row.try_get(1)?,
-            sender_time: row.try_get(2)?,
-        }))
+        let read = async {
+            let row = sqlx::query(
+                "SELECT token, token_time, sender_time FROM device_trust_token \
+                 WHERE instance = ? AND jid = ?",
+            )
+            .bind(self.instance.0)
+            .bind(jid)
+            .fetch_optional(&self.readers)
+            .await?;
+            let Some(row) = row else {
+                return Ok(Some(None));
+            };
+            Ok(Some(Some(TrustToken {
+                token: row.try_get(0)?,
+                token_time: row.try_get(1)?,
+                sender_time: row.try_get(2)?,
+            })))
+        };
+        // That there is none is remembered too.
+        Ok(self.tokens.recall(jid, read).await?.flatten())
     }
 
     async fn list_trust_token_jids(&self) -> Result<Vec<String>> {
@@ -436,8 +462,21 @@ impl DeviceStorage for SqliteDevice {
     async fn expire_trust_tokens(&self, token_before: i64, sender_before: i64) -> Result<u64> {
         self.writer
             .steps(
-                (self.instance, token_before, sender_before),
-                |work, unit| Box::pin(expire_tokens(work, unit)),
+                (
+                    self.instance,
+                    token_before,
+                    sender_before,
+                    self.tokens.clone(),
+                ),
+                |(instance, token_before, sender_before, tokens), unit| {
+                    unit.forget(tokens.clone());
+                    Box::pin(expire_tokens(
+                        *instance,
+                        *token_before,
+                        *sender_before,
+                        unit,
+                    ))
+                },
             )
             .await
     }
@@ -489,9 +528,11 @@ impl DeviceStorage for SqliteDevice {
 
 impl SqliteDevice {
     async fn write_token(&self, jid: &str, write: TokenWrite) -> Result<()> {
+        let work = (self.instance, jid.to_owned(), write, self.tokens.clone());
         self.writer
-            .steps((self.instance, jid.to_owned(), write), |work, unit| {
-                Box::pin(write_token(work, unit))
+            .steps(work, |(instance, jid, write, tokens), unit| {
+                unit.forget(tokens.clone());
+                Box::pin(write_token(*instance, jid, write, unit))
             })
             .await
     }

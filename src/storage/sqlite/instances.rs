@@ -35,18 +35,21 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 6] = [
+const PURGES: [&str; 7] = [
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",
+    "DELETE FROM message_receipt WHERE instance = ?",
     "DELETE FROM message WHERE instance = ?",
     "DELETE FROM request WHERE instance = ?",
     // The rows stay until the bytes, which lie elsewhere, are removed.
     "UPDATE media SET state = 0, message_id = '', attempt_time = NULL, expire_time = 0 WHERE instance = ?",
 ];
 
-/// All that its device has.
-const DEVICE_PURGES: [&str; 5] = [
+/// All that its device has, and what is known of its account.
+const DEVICE_PURGES: [&str; 7] = [
+    "DELETE FROM group_chat WHERE instance = ?",
+    "DELETE FROM group_sync WHERE instance = ?",
     "DELETE FROM device_record WHERE instance = ?",
     "DELETE FROM device_lid WHERE instance = ?",
     "DELETE FROM device_sender_key_holder WHERE instance = ?",
@@ -112,7 +115,7 @@ pub(super) struct Create {
 
 pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome> {
     if let Some(request) = &work.request
-        && let Some(known) = requests::find(&mut unit.connection, request).await?
+        && let Some(known) = requests::find(unit.connection().await?, request).await?
     {
         return Ok(if known.body_digest == request.body_digest {
             NameOutcome::Replayed(known.subject)
@@ -122,11 +125,11 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
     }
     let number = InstanceNumber(unit.counters()?.last_instance + 1);
     let name = match &work.new.name {
-        Some(name) if is_taken(&mut unit.connection, name, number).await? => {
+        Some(name) if is_taken(unit.connection().await?, name, number).await? => {
             return Ok(NameOutcome::Taken(name.clone()));
         }
         Some(name) => name.clone(),
-        None => free_name(&mut unit.connection, number).await?,
+        None => free_name(unit.connection().await?, number).await?,
     };
     let now = rounded(work.new.create_time);
     let row = InstanceRow {
@@ -145,7 +148,8 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
         create_time: now,
         update_time: now,
     };
-    write(&mut unit.connection, &row).await?;
+    unit.forget_instances();
+    write(unit.connection().await?, &row).await?;
     let counters = unit.counters_mut()?;
     counters.last_instance = number.0;
     counters.instances.insert(number);
@@ -213,16 +217,17 @@ pub(super) struct Change {
 }
 
 pub(super) async fn change(work: &Change, unit: &mut Unit) -> Result<NameOutcome> {
-    let Some(old) = find(&mut unit.connection, work.number).await? else {
+    let Some(old) = find(unit.connection().await?, work.number).await? else {
         return Ok(NameOutcome::Missing);
     };
     if let Some(name) = &work.change.name
-        && is_taken(&mut unit.connection, name, work.number).await?
+        && is_taken(unit.connection().await?, name, work.number).await?
     {
         return Ok(NameOutcome::Taken(name.clone()));
     }
     let new = changed(old, work.change.clone());
-    write(&mut unit.connection, &new).await?;
+    unit.forget_instances();
+    write(unit.connection().await?, &new).await?;
     unit.append((work.events)(&new))?;
     Ok(NameOutcome::Done(new))
 }
@@ -263,27 +268,28 @@ pub(super) async fn purge_device(number: &InstanceNumber, unit: &mut Unit) -> Re
     for statement in DEVICE_PURGES {
         sqlx::query(statement)
             .bind(number.0)
-            .execute(&mut unit.connection)
+            .execute(unit.connection().await?)
             .await?;
     }
     Ok(())
 }
 
 pub(super) async fn delete(work: &Delete, unit: &mut Unit) -> Result<bool> {
-    let Some(row) = find(&mut unit.connection, work.number).await? else {
+    let Some(row) = find(unit.connection().await?, work.number).await? else {
         return Ok(false);
     };
+    unit.forget_instances();
     log::purge(unit, work.number).await?;
     for statement in PURGES {
         sqlx::query(statement)
             .bind(work.number.0)
-            .execute(&mut unit.connection)
+            .execute(unit.connection().await?)
             .await?;
     }
     purge_device(&work.number, unit).await?;
     sqlx::query("DELETE FROM instance WHERE number = ?")
         .bind(work.number.0)
-        .execute(&mut unit.connection)
+        .execute(unit.connection().await?)
         .await?;
     unit.counters_mut()?.instances.remove(&work.number);
     for event in (work.events)(&row) {

@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
-use uuid::Uuid;
 
 use super::{rows, time, unit::Unit};
 use crate::{
@@ -21,7 +20,7 @@ macro_rules! with_columns {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
-            " position, id, instance, instance_sequence, event_type, record_time, body ",
+            " position, instance, instance_sequence, event_type, record_time, body ",
             $after
         )
     };
@@ -35,7 +34,7 @@ const SEEK_INSTANCES: usize = 16;
 /// The event, or `None` for a type that this version does not know: such a row was written by
 /// another version and is passed over rather than stopping every reader at it.
 fn event_of(row: &SqliteRow) -> Result<Option<StoredEvent>> {
-    let name: &str = row.try_get(4)?;
+    let name: &str = row.try_get(3)?;
     let Some(event_type) = EventType::EVERY
         .into_iter()
         .find(|one| one.as_str() == name)
@@ -48,14 +47,11 @@ fn event_of(row: &SqliteRow) -> Result<Option<StoredEvent>> {
     };
     Ok(Some(StoredEvent {
         position: Position(row.try_get::<i64, _>(0)? as u64),
-        id: EventId(
-            Uuid::from_slice(row.try_get(1)?).map_err(|_| super::error::strange("an event"))?,
-        ),
-        instance: InstanceNumber(row.try_get(2)?),
-        instance_sequence: row.try_get::<i64, _>(3)? as u64,
+        instance: InstanceNumber(row.try_get(1)?),
+        instance_sequence: row.try_get::<i64, _>(2)? as u64,
         event_type,
-        record_time: time::from_micros(row.try_get(5)?),
-        body: row.try_get::<Vec<u8>, _>(6)?.into(),
+        record_time: time::from_micros(row.try_get(4)?),
+        body: row.try_get::<Vec<u8>, _>(5)?.into(),
     }))
 }
 
@@ -256,7 +252,8 @@ pub(super) async fn remove_some(excess: &Excess, unit: &mut Unit) -> Result<u64>
     match *excess {
         Excess::Old(retention, before) => {
             let head = Position(unit.counters()?.head);
-            let last = position_before(&mut unit.connection, time::micros(before), head).await?;
+            let last =
+                position_before(unit.connection().await?, time::micros(before), head).await?;
             // Two statements, because an index with a condition serves only the same words.
             let statement = match retention {
                 Retention::Full => {
@@ -280,7 +277,7 @@ pub(super) async fn remove_some(excess: &Excess, unit: &mut Unit) -> Result<u64>
             let oldest =
                 sqlx::query("SELECT position, length(body) FROM event ORDER BY position LIMIT ?")
                     .bind(BITE)
-                    .fetch_all(&mut unit.connection)
+                    .fetch_all(unit.connection().await?)
                     .await?;
             let mut last = 0;
             for row in oldest {
@@ -307,11 +304,12 @@ async fn remove(unit: &mut Unit, statement: &'static str, last: i64, most: i64) 
     let gone = sqlx::query(statement)
         .bind(last)
         .bind(most)
-        .fetch_all(&mut unit.connection)
+        .fetch_all(unit.connection().await?)
         .await?;
     if gone.is_empty() {
         return Ok(0);
     }
+    unit.rewrites_events();
     let counters = unit.counters_mut()?;
     for row in &gone {
         let position = row.try_get::<i64, _>(0)? as u64;
@@ -333,11 +331,12 @@ pub(super) async fn purge(unit: &mut Unit, instance: InstanceNumber) -> Result<(
         "SELECT count(*), coalesce(sum(length(body)), 0) FROM event WHERE instance = ?",
     )
     .bind(instance.0)
-    .fetch_one(&mut unit.connection)
+    .fetch_one(unit.connection().await?)
     .await?;
+    unit.rewrites_events();
     sqlx::query("DELETE FROM event WHERE instance = ?")
         .bind(instance.0)
-        .execute(&mut unit.connection)
+        .execute(unit.connection().await?)
         .await?;
     let counters = unit.counters_mut()?;
     let (count, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
@@ -365,7 +364,7 @@ pub(super) async fn rewrite(work: &Rewrite, unit: &mut Unit) -> Result<()> {
     let events = sqlx::query(statement)
         .bind(work.instance.0)
         .bind(work.event_type.as_str())
-        .fetch_all(&mut unit.connection)
+        .fetch_all(unit.connection().await?)
         .await?;
     for row in events {
         let body: &[u8] = row.try_get(1)?;
@@ -375,10 +374,11 @@ pub(super) async fn rewrite(work: &Rewrite, unit: &mut Unit) -> Result<()> {
         let counters = unit.counters_mut()?;
         counters.event_bytes =
             (counters.event_bytes + new.len() as u64).saturating_sub(body.len() as u64);
+        unit.rewrites_events();
         sqlx::query("UPDATE event SET body = ? WHERE position = ?")
             .bind(new)
             .bind(row.try_get::<i64, _>(0)?)
-            .execute(&mut unit.connection)
+            .execute(unit.connection().await?)
             .await?;
     }
     Ok(())

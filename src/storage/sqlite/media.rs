@@ -80,7 +80,7 @@ pub(super) async fn create(media: &MediaRow, unit: &mut Unit) -> Result<bool> {
     write(
         media,
         insert!("INSERT OR IGNORE INTO media ("),
-        &mut unit.connection,
+        unit.connection().await?,
     )
     .await?;
     Ok(true)
@@ -98,7 +98,7 @@ pub(super) async fn replace(
         sqlx::query_scalar::<_, i32>("SELECT state FROM media WHERE instance = ? AND id = ?")
             .bind(media.instance.0)
             .bind(media.id.to_string())
-            .fetch_optional(&mut unit.connection)
+            .fetch_optional(unit.connection().await?)
             .await?;
     if known != Some(*from as i32) {
         return Ok(false);
@@ -106,7 +106,7 @@ pub(super) async fn replace(
     write(
         media,
         insert!("INSERT OR REPLACE INTO media ("),
-        &mut unit.connection,
+        unit.connection().await?,
     )
     .await?;
     unit.append(events.iter().cloned())?;
@@ -175,7 +175,7 @@ pub(super) async fn keep(
     .bind(keep.expire_time.map(micros))
     .bind(instance.0)
     .bind(id.to_string())
-    .execute(&mut unit.connection)
+    .execute(unit.connection().await?)
     .await?;
     Ok(done.rows_affected() > 0)
 }
@@ -235,7 +235,7 @@ pub(super) async fn remove(work: &(InstanceNumber, MediaId), unit: &mut Unit) ->
     sqlx::query("DELETE FROM media WHERE instance = ? AND id = ?")
         .bind(instance.0)
         .bind(id.to_string())
-        .execute(&mut unit.connection)
+        .execute(unit.connection().await?)
         .await?;
     Ok(())
 }

@@ -19,11 +19,12 @@ pub(super) enum TokenWrite {
 }
 
 pub(super) async fn write_token(
-    work: &(InstanceNumber, String, TokenWrite),
+    instance: InstanceNumber,
+    jid: &str,
+    write: &TokenWrite,
     unit: &mut Unit,
 ) -> Result<()> {
-    let (instance, jid, write) = work;
-    let connection = own(unit, *instance).await?;
+    let connection = own(unit, instance)?.connection().await?;
     let statement = match write {
         TokenWrite::Whole(token) => sqlx::query(
             "INSERT INTO device_trust_token (instance, jid, token, token_time, sender_time) \
@@ -70,10 +71,11 @@ pub(super) async fn write_token(
 }
 
 pub(super) async fn expire_tokens(
-    work: &(InstanceNumber, i64, i64),
+    instance: InstanceNumber,
+    token_before: i64,
+    sender_before: i64,
     unit: &mut Unit,
 ) -> Result<u64> {
-    let (instance, token_before, sender_before) = work;
     let gone = sqlx::query(
         "DELETE FROM device_trust_token WHERE instance = ? \
          AND (length(token) = 0 OR token_time < ?) AND (sender_time IS NULL OR sender_time < ?)",
@@ -81,7 +83,7 @@ pub(super) async fn expire_tokens(
     .bind(instance.0)
     .bind(token_before)
     .bind(sender_before)
-    .execute(own(unit, *instance).await?)
+    .execute(own(unit, instance)?.connection().await?)
     .await?;
     Ok(gone.rows_affected())
 }
@@ -92,7 +94,7 @@ pub(super) async fn put_secrets(
 ) -> Result<()> {
     let (instance, secrets) = work;
     rows::with_values(
-        own(unit, *instance).await?,
+        own(unit, *instance)?,
         "INSERT INTO device_message_secret \
          (instance, chat, sender, message_id, secret, expires_at, message_time)",
         secrets,
@@ -125,7 +127,7 @@ pub(super) async fn expire_secrets(work: &(InstanceNumber, i64), unit: &mut Unit
     )
     .bind(instance.0)
     .bind(now)
-    .execute(own(unit, *instance).await?)
+    .execute(own(unit, *instance)?.connection().await?)
     .await?;
     Ok(gone.rows_affected())
 }

@@ -2,21 +2,26 @@
 //!
 //! Owns the file, the lock on it and the schema. Writes go through `writer` and are answered after
 //! their commit; reads take a reader and so see every write that was answered before.
-//! Never keeps rows in memory beyond the counters of the log.
+//! Keeps in memory the counters of the log, its newest events, and the few rows that every call asks for.
 
 mod api_keys;
 mod contacts;
 mod database;
 mod device;
 mod error;
+mod groups;
 mod instances;
 mod log;
 mod media;
 mod merging;
 mod messages;
+mod reading;
+mod recent;
+mod remembered;
 mod requests;
 mod rows;
 mod time;
+mod transaction;
 mod unit;
 mod writer;
 
@@ -30,18 +35,22 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::SqlitePool;
 use tokio::sync::watch;
 
 use self::{
     log::Excess,
+    recent::Recent,
+    remembered::Remembered,
     unit::{Counters, Unit},
     writer::{Signals, Writer},
 };
 use super::{
-    AcceptOutcome, ApiKeyRow, EventPage, EventQuery, EventsOf, InstanceChange, InstanceRow,
-    LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance, RequestMark, Result,
-    RetentionPolicy, RevokeOutcome, Storage, StoredEvent,
+    AcceptOutcome, ApiKeyRow, ClaimOutcome, EffectsOf, EventPage, EventQuery, EventsOf,
+    GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace, MessageQuery,
+    MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents, RequestMark,
+    Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage, StoredEvent,
     contact::{ContactKey, ContactMerge, ContactRow, Sighting},
     device::DeviceStorage,
     media::{MediaKeep, MediaRow},
@@ -52,6 +61,9 @@ use crate::domain::{
     ids::{ApiKeyId, ContactId, EventId, InstanceNumber, MediaId},
     media::MediaState,
 };
+
+/// Instances that were looked up, by what they were asked for with: id or name.
+type Instances = Remembered<InstanceRow, 16_384>;
 
 /// How to open a database.
 #[derive(Clone, Debug)]
@@ -85,6 +97,8 @@ pub struct SqliteStorage {
     writer: Writer,
     epoch: LogEpoch,
     head: watch::Receiver<Position>,
+    recent: Arc<Recent>,
+    instances: Arc<Instances>,
     writable: watch::Receiver<bool>,
     #[cfg_attr(
         not(test),
@@ -100,14 +114,17 @@ impl SqliteStorage {
         let counters = Counters::load(&mut database.writer).await?;
         let epoch = counters.epoch;
         let (head, head_seen) = watch::channel(Position(counters.head));
+        let recent = Arc::new(Recent::new(Position(counters.head)));
+        let instances = Arc::<Instances>::default();
         let (writable, writable_seen) = watch::channel(true);
         let (commits, commits_seen) = watch::channel(0);
         let writer = Writer::spawn(
-            Unit::new(database.writer, counters),
+            Unit::new(database.writer, counters, instances.clone()),
             database.lock,
             options.probe_interval,
             Signals {
                 head,
+                recent: recent.clone(),
                 writable,
                 commits,
             },
@@ -117,6 +134,8 @@ impl SqliteStorage {
             writer,
             epoch,
             head: head_seen,
+            recent,
+            instances,
             writable: writable_seen,
             commits: commits_seen,
         }))
@@ -152,6 +171,14 @@ impl Storage for SqliteStorage {
                 Box::pin(async move { unit.append(events.iter().cloned()) })
             })
             .await
+    }
+
+    fn recent_events(&self, after: Position, limit: usize) -> Option<RecentEvents> {
+        self.recent.after(after, limit)
+    }
+
+    fn log_rewrites(&self) -> u64 {
+        self.recent.rewrites()
     }
 
     async fn read_events(&self, query: EventQuery) -> Result<EventPage> {
@@ -262,7 +289,8 @@ impl Storage for SqliteStorage {
     }
 
     async fn lookup_instance(&self, id_or_name: &str) -> Result<Option<InstanceRow>> {
-        instances::lookup(&self.readers, id_or_name).await
+        let found = instances::lookup(&self.readers, id_or_name);
+        self.instances.recall(id_or_name, found).await
     }
 
     async fn list_instances(
@@ -307,10 +335,7 @@ impl Storage for SqliteStorage {
         contacts::list(&self.readers, instance, after, limit).await
     }
 
-    async fn record_messages(
-        &self,
-        messages: Vec<(MessageRow, Vec<NewEvent>)>,
-    ) -> Result<Vec<bool>> {
+    async fn record_messages(&self, messages: Vec<MessageRecord>) -> Result<Vec<bool>> {
         self.writer.write(messages::RecordMessages(messages)).await
     }
 
@@ -332,23 +357,15 @@ impl Storage for SqliteStorage {
     async fn raise_status(
         &self,
         instance: InstanceNumber,
-        message_ids: Vec<String>,
-        status: i32,
-        reason: String,
-        events: EventsOf<MessageRow>,
+        rise: StatusRise,
+        effects: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
         let work = messages::Raise {
             instance,
-            message_ids,
-            status,
-            reason,
-            events,
+            rise,
+            effects,
         };
-        self.writer
-            .steps(work, |work, unit| {
-                Box::pin(messages::raise_status(work, unit))
-            })
-            .await
+        self.writer.write(work).await
     }
 
     async fn lookup_message(
@@ -369,6 +386,20 @@ impl Storage for SqliteStorage {
         messages::list(&self.readers, instance, message_id, limit).await
     }
 
+    async fn query_messages(&self, query: MessageQuery) -> Result<Vec<(MessagePlace, MessageRow)>> {
+        reading::list(&self.readers, query).await
+    }
+
+    async fn list_targeting(
+        &self,
+        instance: InstanceNumber,
+        target: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, MessageRow)>> {
+        reading::targeting(&self.readers, instance, target, after, limit).await
+    }
+
     async fn list_outbound(
         &self,
         instance: InstanceNumber,
@@ -384,6 +415,34 @@ impl Storage for SqliteStorage {
         request: &RequestMark,
     ) -> Result<Option<AcceptOutcome>> {
         messages::lookup_request(&self.readers, instance, request).await
+    }
+
+    async fn claim_request(
+        &self,
+        instance: InstanceNumber,
+        request: RequestMark,
+    ) -> Result<ClaimOutcome> {
+        self.writer
+            .steps((instance, request), |work, unit| {
+                Box::pin(requests::claim(work, unit))
+            })
+            .await
+    }
+
+    async fn answer_request(&self, request: RequestMark, answer: Bytes) -> Result<()> {
+        self.writer
+            .steps((request, answer), |work, unit| {
+                Box::pin(requests::answer(work, unit))
+            })
+            .await
+    }
+
+    async fn release_request(&self, request: RequestMark) -> Result<()> {
+        self.writer
+            .steps(request, |request, unit| {
+                Box::pin(requests::release(request, unit))
+            })
+            .await
     }
 
     async fn forget_requests(&self, before: SystemTime) -> Result<u64> {
@@ -458,6 +517,31 @@ impl Storage for SqliteStorage {
             .await
     }
 
+    async fn change_groups(&self, instance: InstanceNumber, change: GroupChange) -> Result<()> {
+        self.writer
+            .steps((instance, change), |work, unit| {
+                Box::pin(groups::change(work, unit))
+            })
+            .await
+    }
+
+    async fn lookup_group(&self, instance: InstanceNumber, jid: &str) -> Result<Option<GroupRow>> {
+        groups::lookup(&self.readers, instance, jid).await
+    }
+
+    async fn list_groups(
+        &self,
+        instance: InstanceNumber,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<GroupRow>> {
+        groups::list(&self.readers, instance, after, limit).await
+    }
+
+    async fn groups_complete(&self, instance: InstanceNumber) -> Result<bool> {
+        groups::is_complete(&self.readers, instance).await
+    }
+
     async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {
         self.writer
             .steps(key, |key, unit| Box::pin(api_keys::create(key, unit)))
@@ -487,6 +571,7 @@ impl Storage for SqliteStorage {
             readers: self.readers.clone(),
             writer,
             failed,
+            tokens: Arc::default(),
         })
     }
 }

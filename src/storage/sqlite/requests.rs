@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{rows, time, unit::Unit};
+use super::{error, rows, time, unit::Unit};
 use crate::{
     domain::{ids::InstanceNumber, limits::REQUEST_MEMORY},
-    storage::{RequestMark, Result},
+    storage::{ClaimOutcome, RequestMark, Result},
 };
 
 // The statement below names it in microseconds.
@@ -32,6 +33,8 @@ pub(super) struct Known {
     pub(super) body_digest: Vec<u8>,
     pub(super) instance: InstanceNumber,
     pub(super) subject: String,
+    time: i64,
+    answer: Option<Vec<u8>>,
 }
 
 /// Remembers requests that are not there yet, or only from too long ago, and notes which these were.
@@ -48,12 +51,12 @@ pub(super) async fn store_new<'r>(
         }
     }
     let stored = rows::with_values(
-        &mut unit.connection,
+        &mut unit.transaction,
         "INSERT INTO request (api_key, method, request_id, body_digest, time, instance, subject)",
         &wanted,
         "ON CONFLICT (api_key, method, request_id) DO UPDATE SET \
          body_digest = excluded.body_digest, time = excluded.time, \
-         instance = excluded.instance, subject = excluded.subject \
+         instance = excluded.instance, subject = excluded.subject, answer = NULL \
          WHERE request.time < excluded.time - 86400000000 \
          RETURNING api_key, method, request_id",
         |mut row, (request, instance, subject)| {
@@ -80,7 +83,7 @@ pub(super) async fn find(
 ) -> Result<Option<Known>> {
     let oldest = time::micros(request.time).saturating_sub(REQUEST_MEMORY.as_micros() as i64);
     let row = sqlx::query(
-        "SELECT body_digest, instance, subject FROM request \
+        "SELECT body_digest, instance, subject, time, answer FROM request \
          WHERE api_key = ? AND method = ? AND request_id = ? AND time >= ?",
     )
     .bind(request.api_key.as_str())
@@ -94,7 +97,62 @@ pub(super) async fn find(
         body_digest: row.try_get(0)?,
         instance: InstanceNumber(row.try_get(1)?),
         subject: row.try_get(2)?,
+        time: row.try_get(3)?,
+        answer: row.try_get(4)?,
     }))
+}
+
+/// Remembers a request that is new, before anything is done for it.
+pub(super) async fn claim(
+    (instance, request): &(InstanceNumber, RequestMark),
+    unit: &mut Unit,
+) -> Result<ClaimOutcome> {
+    if unit.is_deleted(*instance)? {
+        return Err(error::deleted(*instance));
+    }
+    let Some(known) = find(unit.connection().await?, request).await? else {
+        store_new(unit, std::iter::once((request, *instance, ""))).await?;
+        unit.new_requests.remove(&key_of(request));
+        return Ok(ClaimOutcome::New);
+    };
+    if known.body_digest != request.body_digest || known.instance != *instance {
+        return Ok(ClaimOutcome::Reused);
+    }
+    Ok(match known.answer {
+        Some(answer) => ClaimOutcome::Answered(answer.into()),
+        None => ClaimOutcome::Unanswered(time::from_micros(known.time)),
+    })
+}
+
+/// Keeps what a claimed request was answered.
+pub(super) async fn answer(
+    (request, answer): &(RequestMark, Bytes),
+    unit: &mut Unit,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE request SET answer = ? WHERE api_key = ? AND method = ? AND request_id = ?",
+    )
+    .bind(&answer[..])
+    .bind(request.api_key.as_str())
+    .bind(request.method)
+    .bind(&request.request_id)
+    .execute(unit.connection().await?)
+    .await?;
+    Ok(())
+}
+
+/// Forgets a claimed request that has no answer.
+pub(super) async fn release(request: &RequestMark, unit: &mut Unit) -> Result<()> {
+    sqlx::query(
+        "DELETE FROM request \
+         WHERE api_key = ? AND method = ? AND request_id = ? AND answer IS NULL",
+    )
+    .bind(request.api_key.as_str())
+    .bind(request.method)
+    .bind(&request.request_id)
+    .execute(unit.connection().await?)
+    .await?;
+    Ok(())
 }
 
 /// Forgets some of the requests from before this time; zero when there are no more.
@@ -105,7 +163,7 @@ pub(super) async fn forget(before: &i64, unit: &mut Unit) -> Result<u64> {
     )
     .bind(before)
     .bind(BITE)
-    .execute(&mut unit.connection)
+    .execute(unit.connection().await?)
     .await?;
     Ok(gone.rows_affected())
 }

@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{error, messages, requests, rows, time};
+use super::{
+    Instances, error, messages, remembered::Forget, requests, rows::Script, time,
+    transaction::Transaction,
+};
 use crate::{
     domain::{
         cursor::{LogEpoch, Position},
@@ -21,7 +24,7 @@ use crate::{
         ids::InstanceNumber,
     },
     storage::{
-        MessageRow, NewEvent, Result,
+        MessageRow, NewEvent, Result, StoredEvent,
         device::{RecordChange, RecordKind},
     },
 };
@@ -85,16 +88,46 @@ struct EventRow {
     event: NewEvent,
 }
 
+impl EventRow {
+    /// As it will be read.
+    fn stored(self) -> StoredEvent {
+        StoredEvent {
+            position: Position(self.position),
+            instance: self.event.instance,
+            instance_sequence: self.sequence,
+            event_type: self.event.event_type,
+            record_time: time::from_micros(self.record_time),
+            body: self.event.body,
+        }
+    }
+}
+
+/// What a commit did to the log.
+pub(super) struct Committed {
+    /// Whether there was anything to commit.
+    pub(super) wrote: bool,
+    /// Where the log ends now.
+    pub(super) head: Position,
+    /// What was appended.
+    pub(super) events: Vec<StoredEvent>,
+    /// Whether events were changed or removed.
+    pub(super) rewrote: bool,
+}
+
 /// A record's key, its device's included.
 pub(super) type RecordKey = (InstanceNumber, RecordKind, Arc<str>);
 
 /// See the module.
 pub(super) struct Unit {
-    pub(super) connection: SqliteConnection,
+    pub(super) transaction: Transaction,
     /// `None` after a rollback, until they are read again.
     counters: Option<Counters>,
     changed: bool,
     events: Vec<EventRow>,
+    /// Events that are written but not committed yet.
+    written: Vec<StoredEvent>,
+    /// Whether events in the database were changed or removed.
+    rewrote: bool,
     touched: BTreeSet<InstanceNumber>,
     outbound: Vec<MessageRow>,
     /// The last word on each record; `None` removes it.
@@ -103,53 +136,97 @@ pub(super) struct Unit {
     /// has claimed yet.
     pub(super) new_messages: HashSet<messages::Key>,
     pub(super) new_requests: HashSet<requests::Key>,
+    /// Messages whose status this transaction has raised, by instance and id, and that no job has
+    /// claimed yet.
+    pub(super) raised: HashMap<messages::RaisedKey, Vec<MessageRow>>,
+    instances: Arc<Instances>,
+    /// What remembers rows that this transaction writes.
+    outdated: Vec<Arc<dyn Forget>>,
 }
 
 impl Unit {
-    pub(super) fn new(connection: SqliteConnection, counters: Counters) -> Self {
+    pub(super) fn new(
+        connection: SqliteConnection,
+        counters: Counters,
+        instances: Arc<Instances>,
+    ) -> Self {
         Self {
-            connection,
+            transaction: Transaction::new(connection),
             counters: Some(counters),
             changed: false,
             events: Vec::new(),
+            written: Vec::new(),
+            rewrote: false,
             touched: BTreeSet::new(),
             outbound: Vec::new(),
             records: HashMap::new(),
             new_messages: HashSet::new(),
             new_requests: HashSet::new(),
+            raised: HashMap::new(),
+            instances,
+            outdated: Vec::new(),
         }
     }
 
     pub(super) async fn begin(&mut self) -> Result<()> {
-        sqlx::query("BEGIN IMMEDIATE")
-            .execute(&mut self.connection)
-            .await?;
         if self.counters.is_none() {
-            self.counters = Some(Counters::load(&mut self.connection).await?);
+            self.counters = Some(Counters::load(self.transaction.connection().await?).await?);
         }
         Ok(())
     }
 
-    /// Writes what is left and commits. Says where the log ends now.
-    pub(super) async fn commit(&mut self) -> Result<Position> {
-        self.flush().await?;
-        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+    /// For a statement of this transaction.
+    pub(super) async fn connection(&mut self) -> Result<&mut SqliteConnection> {
+        self.transaction.connection().await
+    }
+
+    /// Writes what is left and commits.
+    pub(super) async fn commit(&mut self) -> Result<Committed> {
+        self.write(true).await?;
+        let wrote = self.transaction.end();
+        for remembered in self.outdated.drain(..) {
+            remembered.forget();
+        }
         self.new_messages.clear();
         self.new_requests.clear();
-        Ok(Position(self.counters()?.head))
+        self.raised.clear();
+        Ok(Committed {
+            wrote,
+            head: Position(self.counters()?.head),
+            events: std::mem::take(&mut self.written),
+            rewrote: std::mem::take(&mut self.rewrote),
+        })
+    }
+
+    /// A row is about to be written that this may remember.
+    pub(super) fn forget(&mut self, remembered: Arc<dyn Forget>) {
+        self.outdated.push(remembered);
+    }
+
+    /// The same for a row of an instance.
+    pub(super) fn forget_instances(&mut self) {
+        self.forget(self.instances.clone());
+    }
+
+    /// Events in the database are about to be changed or removed.
+    pub(super) fn rewrites_events(&mut self) {
+        self.rewrote = true;
     }
 
     pub(super) async fn roll_back(&mut self) {
-        // SQLite has rolled back by itself after some errors; then this one says so, and that's fine.
-        let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        self.transaction.roll_back().await;
         self.counters = None;
         self.changed = false;
         self.events.clear();
+        self.written.clear();
+        self.rewrote = false;
         self.touched.clear();
         self.outbound.clear();
         self.records.clear();
+        self.outdated.clear();
         self.new_messages.clear();
         self.new_requests.clear();
+        self.raised.clear();
     }
 
     pub(super) fn counters(&mut self) -> Result<&Counters> {
@@ -227,36 +304,63 @@ impl Unit {
 
     /// Writes everything that was collected.
     pub(super) async fn flush(&mut self) -> Result<()> {
-        self.flush_outbound().await?;
-        self.flush_records().await?;
-        self.flush_events().await?;
-        if self.changed {
-            self.write_state().await?;
-        }
-        Ok(())
+        self.write(false).await
     }
 
-    async fn flush_outbound(&mut self) -> Result<()> {
-        messages::insert(&mut self.connection, &self.outbound, "").await?;
-        self.outbound.clear();
+    /// Writes everything that was collected and then, if so wished, commits what was written.
+    async fn write(&mut self, commits: bool) -> Result<()> {
+        let counters = self.counters.as_ref().ok_or_else(error::closed)?;
+        let mut script = Script::new(&mut self.transaction);
+        let outbound = std::mem::take(&mut self.outbound);
+        script
+            .values(messages::INSERT, &outbound, "", messages::push_values)
+            .await?;
+        write_records(&mut script, &mut self.records).await?;
+        write_events(&mut script, &self.events).await?;
+        let sequences: Vec<_> = std::mem::take(&mut self.touched)
+            .into_iter()
+            .map(|instance| (instance, counters.sequences.get(&instance).copied()))
+            .collect();
+        script
+            .values(
+                "INSERT INTO event_sequence (instance, last)",
+                &sequences,
+                "ON CONFLICT (instance) DO UPDATE SET last = excluded.last",
+                |mut row, (instance, last)| {
+                    row.push_bind(instance.0)
+                        .push_bind(last.unwrap_or_default() as i64);
+                },
+            )
+            .await?;
+        if std::mem::take(&mut self.changed) {
+            write_state(&mut script, counters).await?;
+        }
+        if commits {
+            script.commit().await?;
+        } else {
+            script.run().await?;
+        }
+        self.written
+            .extend(self.events.drain(..).map(EventRow::stored));
         Ok(())
     }
+}
 
-    async fn flush_records(&mut self) -> Result<()> {
-        if self.records.is_empty() {
-            return Ok(());
+async fn write_records(
+    script: &mut Script<'_>,
+    records: &mut HashMap<RecordKey, Option<Bytes>>,
+) -> Result<()> {
+    let mut put = Vec::new();
+    let mut gone = Vec::new();
+    for (key, value) in records.drain() {
+        match value {
+            Some(value) => put.push((key, value)),
+            None => gone.push(key),
         }
-        let mut put = Vec::new();
-        let mut gone = Vec::new();
-        for (key, value) in self.records.drain() {
-            match value {
-                Some(value) => put.push((key, value)),
-                None => gone.push(key),
-            }
-        }
-        let now = time::micros(SystemTime::now()) / 1_000_000;
-        rows::with_values(
-            &mut self.connection,
+    }
+    let now = time::micros(SystemTime::now()) / 1_000_000;
+    script
+        .values(
             "INSERT INTO device_record (instance, kind, key, value, time)",
             &put,
             "ON CONFLICT (instance, kind, key) DO UPDATE SET value = excluded.value, time = excluded.time",
@@ -269,8 +373,8 @@ impl Unit {
             },
         )
         .await?;
-        rows::delete_keys(
-            &mut self.connection,
+    script
+        .delete_keys(
             "DELETE FROM device_record WHERE (instance, kind, key)",
             &gone,
             |mut row, (instance, kind, key)| {
@@ -280,17 +384,14 @@ impl Unit {
             },
         )
         .await
-    }
+}
 
-    async fn flush_events(&mut self) -> Result<()> {
-        if self.events.is_empty() {
-            return Ok(());
-        }
-        rows::with_values(
-            &mut self.connection,
+async fn write_events(script: &mut Script<'_>, events: &[EventRow]) -> Result<()> {
+    script
+        .values(
             "INSERT INTO event \
              (position, id, instance, instance_sequence, event_type, short, record_time, body)",
-            &self.events,
+            events,
             "",
             |mut row, event| {
                 let kind = event.event.event_type;
@@ -304,41 +405,19 @@ impl Unit {
                     .push_bind(&event.event.body[..]);
             },
         )
-        .await?;
-        self.events.clear();
-        let mut last = Vec::with_capacity(self.touched.len());
-        for instance in std::mem::take(&mut self.touched) {
-            let sequences = &self.counters()?.sequences;
-            last.push((instance, sequences.get(&instance).copied().unwrap_or(0)));
-        }
-        rows::with_values(
-            &mut self.connection,
-            "INSERT INTO event_sequence (instance, last)",
-            &last,
-            "ON CONFLICT (instance) DO UPDATE SET last = excluded.last",
-            |mut row, (instance, last)| {
-                row.push_bind(instance.0).push_bind(*last as i64);
-            },
-        )
-        .await?;
-        Ok(())
-    }
+        .await
+}
 
-    async fn write_state(&mut self) -> Result<()> {
-        let counters = self.counters.as_ref().ok_or_else(error::closed)?;
-        sqlx::query(
-            "UPDATE log_state SET head = ?, compacted = ?, event_count = ?, event_bytes = ?, \
-             last_record_time = ?, last_instance = ?",
-        )
-        .bind(counters.head as i64)
-        .bind(counters.compacted as i64)
-        .bind(counters.event_count as i64)
-        .bind(counters.event_bytes as i64)
-        .bind(counters.last_record_time)
-        .bind(counters.last_instance)
-        .execute(&mut self.connection)
-        .await?;
-        self.changed = false;
-        Ok(())
-    }
+async fn write_state(script: &mut Script<'_>, counters: &Counters) -> Result<()> {
+    let statement = script.next(1).await?;
+    let mut set = |column: &str, value: i64| {
+        statement.push(column).push(" = ").push_bind(value);
+    };
+    set("UPDATE log_state SET head", counters.head as i64);
+    set(", compacted", counters.compacted as i64);
+    set(", event_count", counters.event_count as i64);
+    set(", event_bytes", counters.event_bytes as i64);
+    set(", last_record_time", counters.last_record_time);
+    set(", last_instance", counters.last_instance.into());
+    Ok(())
 }

@@ -3,6 +3,8 @@
 //! One person has two names, a number (`…@s.whatsapp.net`) and a hidden identity (`…@lid`). WhatsApp
 //! uses either; a number is never derived from a hidden identity.
 
+use std::collections::HashMap;
+
 use whatsapp_rust::{Jid, wacore_binary::JidExt as _};
 
 use super::label;
@@ -30,6 +32,33 @@ impl Account {
     pub fn party(&self) -> v1::Party {
         party([self.number.as_ref(), self.lid.as_ref()], &self.push_name)
     }
+}
+
+/// Which two names are those of one person, as far as known.
+#[derive(Clone, Debug, Default)]
+pub struct Names(HashMap<Jid, Jid>);
+
+impl Names {
+    /// These two are one.
+    pub fn pair(&mut self, one: &Jid, other: &Jid) {
+        self.0.insert(one.to_non_ad(), other.to_non_ad());
+        self.0.insert(other.to_non_ad(), one.to_non_ad());
+    }
+
+    /// The other name of somebody.
+    pub fn other(&self, jid: &Jid) -> Option<&Jid> {
+        self.0.get(&jid.to_non_ad())
+    }
+
+    /// The person with this JID.
+    pub fn party(&self, jid: &Jid, name: &str) -> v1::Party {
+        party([Some(jid), self.other(jid)], name)
+    }
+}
+
+/// Whether two parties are one person, by either name.
+pub fn is_same(one: &v1::Party, other: &v1::Party) -> bool {
+    (!one.lid.is_empty() && one.lid == other.lid) || (!one.jid.is_empty() && one.jid == other.jid)
 }
 
 /// The person behind these JIDs, whichever name each is.

@@ -2,10 +2,14 @@
 //!
 //! Owns what a message of WhatsApp means in our words. Never looks anything up, stores, or holds a client.
 
+pub mod context;
+pub mod group;
 pub mod ids;
 pub mod inbound;
 pub mod outbound;
 pub mod rows;
+pub mod secrets;
+pub mod words;
 
 use std::borrow::Cow;
 
@@ -14,6 +18,11 @@ pub const NAME_BYTES: usize = 256;
 
 /// Longest display name and longest explanation that is taken from WhatsApp, in characters.
 pub const LABEL_CHARS: usize = 512;
+
+/// A text that WhatsApp limits, cut where no honest client writes that much.
+pub fn cut(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
+}
 
 /// What WhatsApp calls something, cut where no honest name is that long.
 pub fn label(text: &str) -> Cow<'_, str> {

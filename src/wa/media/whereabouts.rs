@@ -8,8 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wacore::download::MediaType;
 use whatsapp_rust::{
-    download::DownloadParams, proto_helpers::MessageExt as _, types::message::MessageInfo,
-    waproto::whatsapp as wa,
+    download::DownloadParams, types::message::MessageInfo, waproto::whatsapp as wa,
 };
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
         media::{MediaKind, MediaState},
     },
     storage::media::MediaRow,
+    wa::convert::inbound,
 };
 
 /// Longest type, name and path that are kept.
@@ -128,7 +128,7 @@ pub(in crate::wa) fn row_of(
     info: &MessageInfo,
     message: &wa::Message,
 ) -> Option<MediaRow> {
-    let (kind, sealed, told) = file(message.get_base_message())?;
+    let (kind, sealed, told) = file(inbound::peel(message).message)?;
     let text = |text: Option<&String>| {
         let text = text.map(String::as_str).unwrap_or_default();
         match text.len() <= TEXT_BYTES {

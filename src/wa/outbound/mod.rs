@@ -1,33 +1,38 @@
 //! Messages on their way out of one instance.
 //!
 //! Owns the promise that a send happens once: the id is chosen and committed before the socket is
-//! touched, and whatever is tried again is tried under that id. [`sender`] hands stored messages to
-//! the library, [`status`] stores what became of them. Never sends what is not stored.
+//! touched, and whatever is tried again is tried under that id. [`composing`] finds out what to
+//! send, [`sender`] hands stored messages to the library, [`status`] stores what became of them. Never sends what is not stored.
 
+mod composing;
+mod marking;
 mod sender;
 mod status;
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use prost::Message as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use whatsapp_rust::{Client, Jid};
+use whatsapp_rust::Client;
 
+use self::composing::Composed;
 use super::{
-    convert::{ids, outbound},
+    addresses::Addresses,
+    convert::{context, ids, outbound, words},
     error::WaError,
+    groups::{Groups, Mentions},
     hook::account,
 };
 use crate::{
-    domain::{limits::SEND_CONFIRMATION, recipient::Recipient, session::SessionState},
+    domain::{limits::SEND_CONFIRMATION, recipient::Recipient},
     events::timestamp,
     proto::v1::{self, MessageStatus, message_content::Content},
     storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage},
@@ -36,21 +41,42 @@ use crate::{
 /// Calls of one instance that may be storing a message at once; more wait their turn.
 const ACCEPTED_AT_ONCE: usize = 64;
 
-/// Resolved numbers that are remembered.
-const NUMBERS_KNOWN: usize = 10_000;
-
-/// How long WhatsApp may take to say who a number is.
-const RESOLVE_TIME: Duration = Duration::from_secs(20);
-
 /// Rows read or written at once where there may be many.
 const PAGE: usize = 500;
 
+/// What a caller wants to say, or to do to a stored message.
+#[derive(Clone, Debug)]
+pub enum Say {
+    /// This.
+    Content(Box<Content>),
+    /// Give it another text or caption.
+    Edit(String),
+    /// Delete it for everybody.
+    Revoke,
+    /// Pin it for so many seconds; 0 unpins it.
+    Pin(u32),
+    /// Vote for the options with these names.
+    Vote(Vec<String>),
+    /// Pass it on.
+    Forward,
+}
+
 /// What a caller wants sent.
 pub struct Outgoing {
-    /// To whom.
-    pub recipient: Recipient,
+    /// To whom; `None` goes to the chat of the message that it is about.
+    pub recipient: Option<Recipient>,
     /// What.
-    pub content: Content,
+    pub say: Say,
+    /// The stored message that it is about.
+    pub about: Option<MessageRow>,
+    /// When it disappears; `None` as the chat has it.
+    pub ephemeral_seconds: Option<u32>,
+    /// It is marked as forwarded.
+    pub forwarded: bool,
+    /// WhatsApp's id of the message that it answers; empty is none.
+    pub quoted: String,
+    /// Whom it mentions, if it goes to a group.
+    pub mentions: Mentions,
     /// The caller's request id, if it gave one.
     pub request: Option<RequestMark>,
 }
@@ -63,18 +89,20 @@ pub(super) struct Outbox {
     /// The client, while the session is open.
     client: watch::Sender<Option<Arc<Client>>>,
     places: Arc<Semaphore>,
-    numbers: Mutex<HashMap<String, Address>>,
+    addresses: Arc<Addresses>,
+    groups: Arc<Groups>,
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<MessageRow>,
     /// Calls that wait for a message to be confirmed, by its id.
     waiting: Mutex<HashMap<String, Vec<oneshot::Sender<MessageRow>>>>,
 }
 
-/// Whom a recipient turned out to be.
-#[derive(Clone, Debug)]
-struct Address {
-    to: Jid,
-    other: Option<Jid>,
+/// A message that is in the database.
+enum Stored {
+    /// Now, with who tells what becomes of it.
+    New(MessageRow, oneshot::Receiver<MessageRow>),
+    /// By the same request before.
+    Before(MessageRow),
 }
 
 impl Outbox {
@@ -82,6 +110,9 @@ impl Outbox {
     pub(super) fn spawn(
         storage: Arc<dyn Storage>,
         instance: watch::Receiver<InstanceRow>,
+        client: watch::Sender<Option<Arc<Client>>>,
+        addresses: Arc<Addresses>,
+        groups: Arc<Groups>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let (accepted, queue) = mpsc::channel(ACCEPTED_AT_ONCE);
@@ -89,9 +120,10 @@ impl Outbox {
             storage,
             instance,
             stop,
-            client: watch::Sender::new(None),
+            client,
             places: Arc::new(Semaphore::new(ACCEPTED_AT_ONCE)),
-            numbers: Mutex::default(),
+            addresses,
+            groups,
             accepted,
             waiting: Mutex::default(),
         });
@@ -140,38 +172,54 @@ impl Outbox {
         let client = self.open_client()?;
         let place = self.places.clone().acquire_owned();
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
-        let address = self.resolve(&client, &outgoing.recipient).await?;
-        let storing = self.clone().store(client, address, outgoing, place);
-        let row = tokio::spawn(storing)
+        let request = outgoing.request.clone();
+        let composed = self.compose(&client, outgoing).await?;
+        let storing = self.clone().store(client, composed, request, place);
+        let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
-        self.confirmed(row).await
+        match stored {
+            Stored::New(row, risen) => Ok(self.settled(row, risen).await),
+            Stored::Before(row) => self.confirmed(row).await,
+        }
     }
 
     /// Commits the message under its id, then hands it to the sender.
     async fn store(
         self: Arc<Self>,
         client: Arc<Client>,
-        address: Address,
-        outgoing: Outgoing,
+        composed: Composed,
+        request: Option<RequestMark>,
         _place: OwnedSemaphorePermit,
-    ) -> Result<MessageRow, WaError> {
-        let message = outbound::convert(&outgoing.content)
-            .ok_or_else(|| WaError::MessageRefused("this kind can't be sent".to_owned()))?;
-        let raw = outbound::encode(&message);
-        let row = self.compose(&client, &address, outgoing.content, raw);
+    ) -> Result<Stored, WaError> {
+        let raw = outbound::encode(&composed.message);
+        let row = self.row_of(&client, composed, raw);
         let pending = self.status_event(&row, MessageStatus::Pending);
+        // Before it can have risen: then nobody has to look whether it did.
+        let risen = self.wait_for(&row);
         let accepted = self
             .storage
-            .accept_message(row.clone(), outgoing.request, vec![pending])
-            .await?;
-        if !matches!(accepted, AcceptOutcome::Accepted) {
-            return seen_before(accepted);
+            .accept_message(row.clone(), request, vec![pending])
+            .await;
+        if !matches!(accepted, Ok(AcceptOutcome::Accepted)) {
+            drop(risen);
+            self.forget_waiters();
+            return seen_before(accepted?).map(Stored::Before);
         }
         crate::crash_points::CrashPoint::SendAccepted.pass();
         // If the sender is gone, so is the session: the next one sends it.
         self.accepted.send(row.clone()).await.ok();
-        Ok(row)
+        Ok(Stored::New(row, risen))
+    }
+
+    /// Is told once the message is no longer pending.
+    fn wait_for(&self, row: &MessageRow) -> oneshot::Receiver<MessageRow> {
+        let (told, risen) = oneshot::channel();
+        locked(&self.waiting)
+            .entry(row.message_id.clone())
+            .or_default()
+            .push(told);
+        risen
     }
 
     /// Waits until the message is no longer pending, and no longer than a caller should.
@@ -180,11 +228,7 @@ impl Outbox {
         if row.status != pending {
             return Ok(row);
         }
-        let (told, risen) = oneshot::channel();
-        locked(&self.waiting)
-            .entry(row.message_id.clone())
-            .or_default()
-            .push(told);
+        let risen = self.wait_for(&row);
         // It may have risen before anybody waited.
         let now = self
             .storage
@@ -195,14 +239,21 @@ impl Outbox {
             Some(now) if now.status != pending => return Ok(now),
             Some(_) => {}
         }
-        let settled = tokio::select! {
+        Ok(self.settled(row, risen).await)
+    }
+
+    /// The message as it is told, or as it was if that takes too long.
+    async fn settled(&self, row: MessageRow, risen: oneshot::Receiver<MessageRow>) -> MessageRow {
+        let told = tokio::select! {
             risen = risen => risen.ok(),
             // The log tells the rest.
             () = sleep(SEND_CONFIRMATION) => None,
             () = self.stop.cancelled() => None,
         };
-        self.forget_waiters();
-        Ok(settled.unwrap_or(row))
+        told.unwrap_or_else(|| {
+            self.forget_waiters();
+            row
+        })
     }
 
     /// Wakes the calls that wait for these messages.
@@ -224,90 +275,44 @@ impl Outbox {
 
     pub(super) fn open_client(&self) -> Result<Arc<Client>, WaError> {
         let client = self.client.borrow().clone();
-        client.ok_or_else(|| {
-            let mut row = self.row();
-            if row.state == SessionState::Open {
-                // The state follows the client by a moment.
-                row.state = SessionState::Connecting;
-            }
-            WaError::NotOpen(Box::new(row))
-        })
+        client.ok_or_else(|| WaError::not_open(self.row()))
     }
 
-    /// Asks WhatsApp which account a number is; remembers the answer.
-    async fn resolve(&self, client: &Client, recipient: &Recipient) -> Result<Address, WaError> {
-        let number = match recipient {
-            Recipient::Lid(user) => {
-                return Ok(Address {
-                    to: Jid::lid(user.as_str()),
-                    other: None,
-                });
-            }
-            Recipient::Number(number) => number,
-        };
-        if let Some(known) = locked(&self.numbers).get(number) {
-            return Ok(known.clone());
-        }
-        let wanted = [Jid::pn(number.as_str())];
-        let contacts = client.contacts();
-        let asked = timeout(RESOLVE_TIME, contacts.is_on_whatsapp(&wanted))
-            .await
-            .map_err(|_| WaError::Timeout("the number was not resolved".to_owned()))?
-            .map_err(|error| WaError::Timeout(error.to_string()))?;
-        let found = asked
-            .into_iter()
-            .find(|one| one.is_registered)
-            .ok_or(WaError::NotOnWhatsApp)?;
-        let (to, other) = if found.jid.is_lid() {
-            let number = found.pn_jid.unwrap_or_else(|| Jid::pn(number.as_str()));
-            (number, Some(found.jid))
-        } else {
-            (found.jid, found.lid)
-        };
-        let address = Address {
-            to: to.to_non_ad(),
-            other: other.map(|jid| jid.to_non_ad()),
-        };
-        let mut numbers = locked(&self.numbers);
-        if numbers.len() >= NUMBERS_KNOWN {
-            numbers.clear();
-        }
-        numbers.insert(number.clone(), address.clone());
-        Ok(address)
-    }
-
-    fn compose(
-        &self,
-        client: &Client,
-        address: &Address,
-        content: Content,
-        raw: Vec<u8>,
-    ) -> MessageRow {
+    fn row_of(&self, client: &Client, composed: Composed, raw: Vec<u8>) -> MessageRow {
         let row = self.instance.borrow();
-        let account = account(client);
         let (time, message_id) = (SystemTime::now(), client.generate_message_id());
+        let to = composed.to;
+        let quote = composed.around.quote.as_ref();
+        let target = words::target(&composed.content).map(str::to_owned);
+        let words = words::words(&composed.content);
+        let around = context::of(&composed.message);
         let message = v1::Message {
             id: message_id.clone(),
             instance: row.id.to_string(),
-            chat: Some(ids::chat(&address.to, address.other.as_ref(), "")),
-            sender: Some(account.party()),
+            chat: Some(ids::chat(&to.to, to.other.as_ref(), "")),
+            sender: Some(account(client).party()),
             from_me: true,
             message_time: Some(timestamp(time)),
             status: MessageStatus::Pending.into(),
             status_reason: String::new(),
             content: Some(v1::MessageContent {
-                content: Some(content),
+                content: Some(composed.content),
             }),
-        };
-        let sender = if address.to.is_lid() {
-            account.lid.or(account.number)
-        } else {
-            account.number.or(account.lid)
+            quoted: quote.map(|quote| quote.shown(&to.to)),
+            mentions: composed.around.shown_mentions(),
+            ephemeral_seconds: around
+                .and_then(|around| around.expiration)
+                .unwrap_or_default(),
+            forwarded: around.is_some_and(|around| around.is_forwarded == Some(true)),
+            forwarding_score: around
+                .and_then(|around| around.forwarding_score)
+                .unwrap_or_default(),
+            ..Default::default()
         };
         MessageRow {
             instance: row.number,
-            chat: address.to.to_string(),
-            sender: sender.map(|jid| jid.to_string()).unwrap_or_default(),
+            chat: to.to.to_string(),
+            sender: composed.sender,
             message_id,
             from_me: true,
             outbound: true,
@@ -317,6 +322,9 @@ impl Outbox {
             status_reason: String::new(),
             body: message.encode_to_vec().into(),
             raw: raw.into(),
+            listed: target.is_none(),
+            target: target.unwrap_or_default(),
+            words,
         }
     }
 }

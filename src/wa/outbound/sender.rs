@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
-use whatsapp_rust::{Client, Jid, SendError, SendOptions};
+use whatsapp_rust::{Client, IqError, Jid, SendError, SendOptions};
 
 use super::{Outbox, PAGE};
 use crate::{
@@ -225,6 +225,12 @@ async fn transmit(outbox: &Outbox, client: &Client, one: &InHand) -> Tried {
                     return Tried::Done;
                 }
                 Err(SendError::InvalidRequest(reason)) => reason,
+                Err(SendError::Iq(IqError::ServerError { code, .. }))
+                    if row.chat.ends_with("@g.us") && is_final(code) =>
+                {
+                    outbox.groups.suspect(&row.chat);
+                    format!("the group can't be written to ({code})")
+                }
                 Err(SendError::Internal(_)) if one.tries + 1 >= TRIES => {
                     "it could not be encrypted for its recipient".to_owned()
                 }
@@ -254,6 +260,12 @@ async fn transmit(outbox: &Outbox, client: &Client, one: &InHand) -> Tried {
 async fn mark_refused(outbox: &Outbox, row: &MessageRow, reason: String) -> Result<(), WaError> {
     let ids = vec![row.message_id.clone()];
     outbox.raise(ids, MessageStatus::Error, reason, None).await
+}
+
+/// Whether WhatsApp will say the same of a group however often it is asked: the account is not in it,
+/// or it is gone.
+fn is_final(code: u16) -> bool {
+    matches!(code, 401 | 403 | 404 | 405 | 406 | 410)
 }
 
 /// What failed, without what the library says of whom.

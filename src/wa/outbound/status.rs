@@ -14,6 +14,7 @@ use whatsapp_rust::{
         events::{Event, Receipt, ServerAck},
         presence::ReceiptType,
     },
+    wacore_binary::JidExt as _,
 };
 
 use super::Outbox;
@@ -21,9 +22,11 @@ use crate::{
     crash_points::CrashPoint,
     events,
     proto::v1::{self, MessageStatus, event::Payload},
-    storage::{EventsOf, InstanceRow, MessageRow, NewEvent},
+    storage::{Effects, EffectsOf, InstanceRow, MessageChange, MessageRow, NewEvent, StatusRise},
     wa::{
-        convert::{NAME_BYTES, ids, label, rows},
+        addresses::other_name,
+        amending::Carrier,
+        convert::{NAME_BYTES, ids, inbound, label, outbound, rows},
         error::WaError,
     },
 };
@@ -55,7 +58,15 @@ impl Outbox {
         };
         for event in events {
             let next = match &**event {
-                Event::ServerAck(ack) => of_ack(ack),
+                Event::ServerAck(ack) => {
+                    if let (Some(_), Some(chat)) = (&ack.error, &ack.from)
+                        && chat.is_group()
+                    {
+                        // It may be that the account is no longer in it.
+                        self.groups.suspect(&chat.to_non_ad().to_string());
+                    }
+                    of_ack(ack)
+                }
                 Event::Receipt(receipt) => self.of_receipt(receipt),
                 _ => break,
             };
@@ -113,6 +124,10 @@ impl Outbox {
             return;
         }
         CrashPoint::StatusTold.pass();
+        let by = match &told.by {
+            Some(by) => Some(self.party(by).await),
+            None => None,
+        };
         let instance = self.row().number;
         loop {
             let raised = self
@@ -120,7 +135,7 @@ impl Outbox {
                     told.message_ids.clone(),
                     told.status,
                     told.reason.clone(),
-                    told.by.clone().map(|by| (by, told.time)),
+                    by.clone().map(|by| (by, told.time)),
                 )
                 .await;
             let Err(error) = raised else { return };
@@ -132,49 +147,62 @@ impl Outbox {
         }
     }
 
+    /// Whose receipt it is, by both names as far as known.
+    async fn party(&self, jid: &Jid) -> v1::Party {
+        let client = self.client.borrow().clone();
+        let other = match client {
+            Some(client) => other_name(&client, jid).await,
+            None => None,
+        };
+        ids::party([Some(jid), other.as_ref()], "")
+    }
+
     pub(super) async fn raise(
         &self,
         message_ids: Vec<String>,
         status: MessageStatus,
         reason: String,
-        by: Option<(Jid, SystemTime)>,
+        by: Option<(v1::Party, SystemTime)>,
     ) -> Result<(), WaError> {
-        let events = self.events_of(status, by);
+        let rise = StatusRise {
+            message_ids,
+            status: status.into(),
+            reason,
+            party: by.as_ref().map(|(party, _)| named(party).to_owned()),
+        };
+        let effects = self.effects_of(status, by);
         let instance = self.row().number;
-        let changed = self
-            .storage
-            .raise_status(instance, message_ids, status.into(), reason, events)
-            .await?;
+        let changed = self.storage.raise_status(instance, rise, effects).await?;
         self.tell(&changed);
         Ok(())
     }
 
-    fn events_of(
-        &self,
-        status: MessageStatus,
-        by: Option<(Jid, SystemTime)>,
-    ) -> EventsOf<MessageRow> {
+    fn effects_of(&self, status: MessageStatus, by: Option<(v1::Party, SystemTime)>) -> EffectsOf {
         let instance = self.row();
         Box::new(move |row| {
-            let mut told = Vec::new();
+            let mut effects = Effects::default();
             // A receipt may come before the ack: whatever shows first that WhatsApp has it.
             let sent = MessageStatus::Sent as i32;
             if row.outbound
                 && (row.previous_status < sent && row.status >= sent)
                 && let Ok(message) = rows::message(row)
             {
-                let payload = Payload::MessageSent(v1::MessageSent {
-                    message: Some(message),
-                });
-                told.push(events::compose(
-                    &instance,
-                    payload,
-                    row.time,
-                    &dedupe_key(row),
-                ));
+                match changing(&instance, row, &message) {
+                    Some(change) => effects.changes.push(change),
+                    None => {
+                        let payload = Payload::MessageSent(v1::MessageSent {
+                            message: Some(message),
+                        });
+                        let key = dedupe_key(row);
+                        effects
+                            .events
+                            .push(events::compose(&instance, payload, row.time, &key));
+                    }
+                }
             }
-            told.push(status_event(&instance, row, status, by.as_ref()));
-            told
+            let told = status_event(&instance, row, status, by.as_ref());
+            effects.events.push(told);
+            effects
         })
     }
 
@@ -183,11 +211,34 @@ impl Outbox {
     }
 }
 
+/// What an edit or a deletion of ours changes here, now that WhatsApp has it.
+fn changing(
+    instance: &InstanceRow,
+    row: &MessageRow,
+    message: &v1::Message,
+) -> Option<MessageChange> {
+    if row.listed {
+        return None;
+    }
+    let carrier = Carrier {
+        instance: instance.clone(),
+        message: message.clone(),
+        chats: vec![row.chat.clone()],
+        time: row.time,
+        // WhatsApp has taken it: it may.
+        by_admin: true,
+        raw: outbound::decode(&row.raw)
+            .ok()
+            .and_then(|message| inbound::edited(&message).cloned()),
+    };
+    carrier.change()
+}
+
 fn status_event(
     instance: &InstanceRow,
     row: &MessageRow,
     status: MessageStatus,
-    by: Option<&(Jid, SystemTime)>,
+    by: Option<&(v1::Party, SystemTime)>,
 ) -> NewEvent {
     let chat = v1::Message::decode(row.body.clone())
         .ok()
@@ -197,10 +248,18 @@ fn status_event(
         chat,
         status: status.into(),
         reason: row.status_reason.clone(),
-        party: by.map(|(jid, _)| ids::party([Some(jid), None], "")),
+        party: by.map(|(party, _)| party.clone()),
     });
     let time = by.map_or_else(SystemTime::now, |(_, time)| *time);
     events::compose(instance, payload, time, &dedupe_key(row))
+}
+
+/// One name of somebody, the same whichever WhatsApp used where both are known.
+fn named(party: &v1::Party) -> &str {
+    match &*party.jid {
+        "" => &party.lid,
+        jid => jid,
+    }
 }
 
 fn dedupe_key(row: &MessageRow) -> String {

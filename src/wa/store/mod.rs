@@ -1,7 +1,8 @@
 //! The library's storage on ours: one backend per device, all in one database.
 //!
 //! Owns how the library's types become bytes. Every method returns after its commit, every batch is
-//! one transaction. A backend whose write failed writes nothing any more, so that what is kept is what
+//! one transaction; but what only has to be there once something later is committed is handed over in
+//! order and not waited for. A backend whose write failed writes nothing any more, so that what is kept is what
 //! a crash would have left; a new client gets a new one. Never keeps anything in memory and never merges by reading first: what must be
 //! atomic is one statement below.
 
@@ -74,7 +75,10 @@ impl DeviceBackend {
     /// Whether a message is kept for the hook, or the hook has had it.
     pub(super) async fn is_known(&self, message: &MessageKey) -> Result<bool> {
         let key = inbound_key(message);
-        Ok(self.get(RecordKind::PendingInbound, &key).await?.is_some()
+        Ok(self
+            .get_newest(RecordKind::PendingInbound, &key)
+            .await?
+            .is_some()
             || self.get(RecordKind::SettledInbound, &key).await?.is_some())
     }
 
@@ -89,6 +93,16 @@ impl DeviceBackend {
 
     async fn change(&self, changes: Vec<RecordChange>) -> Result<()> {
         self.rows.change_records(changes).await.map_err(failed)
+    }
+
+    async fn change_soon(&self, changes: Vec<RecordChange>) -> Result<()> {
+        self.rows.change_records_soon(changes).await.map_err(failed)
+    }
+
+    /// Also sees what was not waited for.
+    async fn get_newest(&self, kind: RecordKind, key: &str) -> Result<Option<Bytes>> {
+        self.rows.written().await.map_err(failed)?;
+        self.get(kind, key).await
     }
 
     async fn get(&self, kind: RecordKind, key: &str) -> Result<Option<Bytes>> {

@@ -218,11 +218,12 @@ impl ProtocolStore for DeviceBackend {
         message_id: &str,
         payload: &[u8],
     ) -> Result<()> {
-        self.put(
+        // Only whoever has received the message asks for it, and the message itself is stored.
+        self.change_soon(vec![put(
             RecordKind::SentMessage,
             joined(&[chat_jid, message_id]),
-            payload,
-        )
+            Bytes::copy_from_slice(payload),
+        )])
         .await
     }
 
@@ -230,7 +231,7 @@ impl ProtocolStore for DeviceBackend {
         // The library puts it back after taking it. A crash in between would leave whoever asked for it
         // without an answer for ever, so it stays until it expires.
         let payload = self
-            .get(RecordKind::SentMessage, &joined(&[chat_jid, message_id]))
+            .get_newest(RecordKind::SentMessage, &joined(&[chat_jid, message_id]))
             .await?;
         Ok(payload.map(Vec::from))
     }
@@ -266,7 +267,7 @@ impl ProtocolStore for DeviceBackend {
         id: &str,
     ) -> Result<Option<Vec<u8>>> {
         let key = joined(&[chat, sender, id]);
-        if let Some(message) = self.get(RecordKind::PendingInbound, &key).await? {
+        if let Some(message) = self.get_newest(RecordKind::PendingInbound, &key).await? {
             return Ok(Some(message.into()));
         }
         // The library asks when a message comes that counts as read. Without one kept it would
@@ -317,7 +318,9 @@ impl ProtocolStore for DeviceBackend {
                 )
             })
             .collect();
-        self.change(changes).await
+        // It must not come after the session that decrypted it nor after the hook's commit, and both
+        // are handed in later.
+        self.change_soon(changes).await
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
@@ -332,7 +335,8 @@ impl ProtocolStore for DeviceBackend {
                 ]
             })
             .collect();
-        self.change(changes).await
+        // Until it is there the hook would be asked again, and knows what it has had.
+        self.change_soon(changes).await
     }
 }
 

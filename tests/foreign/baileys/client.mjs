@@ -12,6 +12,8 @@ import {
 } from '@whiskeysockets/baileys'
 import pino from 'pino'
 
+import { act, listen } from './groups.mjs'
+
 const { values: options } = parseArgs({
 	options: {
 		address: { type: 'string' },
@@ -40,6 +42,8 @@ const user = jid => jid?.split('@')[0].split(':')[0]
 
 const isNumber = jid => jid?.endsWith('@s.whatsapp.net')
 
+const isGroup = jid => jid?.endsWith('@g.us')
+
 /** What was sent, for peers that could not read it and ask again. */
 const sent = new Map()
 
@@ -54,6 +58,8 @@ function connect() {
 	socket.ev.on('connection.update', update)
 	socket.ev.on('messages.upsert', ({ messages }) => messages.forEach(received))
 	socket.ev.on('messages.update', updates => updates.forEach(changed))
+	socket.ev.on('message-receipt.update', receipts => receipts.forEach(confirmed))
+	listen(socket, say)
 }
 
 function update({ connection, lastDisconnect, qr }) {
@@ -78,16 +84,31 @@ function update({ connection, lastDisconnect, qr }) {
 	setTimeout(connect, 100)
 }
 
-function received({ key, message, status }) {
+function received({ key, message, status, userReceipt = [] }) {
 	const text = message?.conversation || message?.extendedTextMessage?.text
 	if (!text) {
 		return
 	}
-	const from = key.fromMe ? state.creds.me.id : [key.remoteJid, key.remoteJidAlt].find(isNumber)
-	say('message', { id: key.id, from: user(from), text, from_me: key.fromMe })
+	const names = [key.participant, key.participantAlt, key.remoteJid, key.remoteJidAlt]
+	const from = key.fromMe ? state.creds.me.id : names.find(isNumber)
+	const context = message.extendedTextMessage?.contextInfo
+	say('message', {
+		id: key.id,
+		from: user(from),
+		text,
+		from_me: key.fromMe,
+		group: isGroup(key.remoteJid) ? key.remoteJid : undefined,
+		mentions: context?.mentionedJid ?? [],
+		quotes: context?.stanzaId,
+	})
+	received.last.set(key.id, { key, message })
 	// What happened to a text before Baileys tells of it comes with it.
 	changed({ key, update: { status } })
+	userReceipt.forEach(receipt => confirmed({ key, receipt }))
 }
+
+/** What can be quoted. */
+received.last = new Map()
 
 const KINDS = new Map([
 	[proto.WebMessageInfo.Status.DELIVERY_ACK, 'delivered'],
@@ -101,13 +122,32 @@ function changed({ key, update }) {
 	}
 }
 
-async function send({ to, text }) {
+/** In a group the receipt of each member comes by itself. */
+function confirmed({ key, receipt }) {
+	if (key.fromMe) {
+		const kind = receipt.readTimestamp ? 'read' : 'delivered'
+		say('receipt', { id: key.id, kind })
+	}
+}
+
+async function send({ to, text, mentions, quotes }) {
 	try {
-		const { key, message } = await socket.sendMessage(`${to}@s.whatsapp.net`, { text })
+		const chat = isGroup(to) ? to : `${to}@s.whatsapp.net`
+		const quoted = received.last.get(quotes)
+		const { key, message } = await socket.sendMessage(chat, { text, mentions }, { quoted })
 		sent.set(key.id, message)
 		say('sent', { id: key.id, text })
 	} catch (error) {
 		say('failed', { text, error: String(error) })
+	}
+}
+
+async function change(command) {
+	try {
+		say('done', { do: command.do, ...(await act(socket, command)) })
+	} catch (error) {
+		const code = error.data?.attrs?.code ?? error.data ?? error.output?.statusCode
+		say('refused', { do: command.do, code: Number(code), error: String(error) })
 	}
 }
 
@@ -116,6 +156,9 @@ for await (const line of createInterface({ input: process.stdin })) {
 	const command = JSON.parse(line)
 	if (command.send) {
 		await send(command.send)
+	}
+	if (command.group) {
+		await change(command.group)
 	}
 }
 leaving = true

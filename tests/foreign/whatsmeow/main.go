@@ -58,7 +58,7 @@ func run(ctx context.Context, address, root, folder string) error {
 	client.SetPreLoginHTTPClient(network)
 	client.SetWebsocketHTTPClient(network)
 	client.SetMediaHTTPClient(network)
-	teller := &teller{encoder: json.NewEncoder(os.Stdout)}
+	teller := &teller{encoder: json.NewEncoder(os.Stdout), heard: map[string]*events.Message{}}
 	// What whatsmeow is built on prints to stdout, and that is ours.
 	os.Stdout = os.Stderr
 	client.AddEventHandler(func(event any) { teller.handle(ctx, client, event) })
@@ -70,13 +70,17 @@ func run(ctx context.Context, address, root, folder string) error {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		var command struct {
-			Send *struct{ To, Text string }
+			Send  *message
+			Group *act
 		}
 		if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
 			return err
 		}
 		if command.Send != nil {
-			teller.send(ctx, client, command.Send.To, command.Send.Text)
+			teller.send(ctx, client, command.Send)
+		}
+		if command.Group != nil {
+			teller.act(ctx, client, command.Group)
 		}
 	}
 	return lines.Err()
@@ -127,6 +131,8 @@ func redirected(address string) *http.Client {
 type teller struct {
 	lock    sync.Mutex
 	encoder *json.Encoder
+	// What can be quoted, by id.
+	heard map[string]*events.Message
 }
 
 func (t *teller) say(event string, fields map[string]any) {
@@ -138,14 +144,43 @@ func (t *teller) say(event string, fields map[string]any) {
 	}
 }
 
-func (t *teller) send(ctx context.Context, client *whatsmeow.Client, to, text string) {
-	jid := types.NewJID(to, types.DefaultUserServer)
-	sent, err := client.SendMessage(ctx, jid, &waE2E.Message{Conversation: proto.String(text)})
+// message is a text to send.
+type message struct {
+	To, Text string
+	Mentions []string
+	Quotes   string
+}
+
+func (t *teller) send(ctx context.Context, client *whatsmeow.Client, m *message) {
+	content := &waE2E.Message{Conversation: proto.String(m.Text)}
+	if m.Quotes != "" || len(m.Mentions) > 0 {
+		about := &waE2E.ContextInfo{MentionedJID: m.Mentions}
+		t.lock.Lock()
+		quoted, known := t.heard[m.Quotes]
+		t.lock.Unlock()
+		if known {
+			about.StanzaID = proto.String(m.Quotes)
+			about.Participant = proto.String(quoted.Info.Sender.ToNonAD().String())
+			about.QuotedMessage = quoted.Message
+		}
+		content = &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{
+			Text: proto.String(m.Text), ContextInfo: about,
+		}}
+	}
+	sent, err := client.SendMessage(ctx, chat(m.To), content)
 	if err != nil {
-		t.say("failed", map[string]any{"text": text, "error": err.Error()})
+		t.say("failed", map[string]any{"text": m.Text, "error": err.Error()})
 		return
 	}
-	t.say("sent", map[string]any{"id": sent.ID, "text": text})
+	t.say("sent", map[string]any{"id": sent.ID, "text": m.Text})
+}
+
+// chat is a group by its JID or a person by number.
+func chat(to string) types.JID {
+	if jid, err := types.ParseJID(to); err == nil && jid.Server == types.GroupServer {
+		return jid
+	}
+	return types.NewJID(to, types.DefaultUserServer)
 }
 
 func (t *teller) handle(ctx context.Context, client *whatsmeow.Client, event any) {
@@ -165,10 +200,23 @@ func (t *teller) handle(ctx context.Context, client *whatsmeow.Client, event any
 		}
 		if text != "" {
 			from := number(ctx, client, event.Info.Sender, event.Info.SenderAlt)
-			t.say("message", map[string]any{
+			about := event.Message.GetExtendedTextMessage().GetContextInfo()
+			fields := map[string]any{
 				"id": event.Info.ID, "from": from, "text": text, "from_me": event.Info.IsFromMe,
-			})
+				"mentions": about.GetMentionedJID(), "quotes": about.GetStanzaID(),
+			}
+			if event.Info.IsGroup {
+				fields["group"] = event.Info.Chat.String()
+			}
+			t.lock.Lock()
+			t.heard[event.Info.ID] = event
+			t.lock.Unlock()
+			t.say("message", fields)
 		}
+	case *events.JoinedGroup:
+		t.tellJoined(ctx, client, event)
+	case *events.GroupInfo:
+		t.tellChange(ctx, client, event)
 	case *events.Receipt:
 		kinds := map[types.ReceiptType]string{
 			types.ReceiptTypeDelivered: "delivered",

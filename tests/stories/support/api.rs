@@ -15,8 +15,8 @@ use wagate::proto::{
     v1::{
         self, api_key_service_client::ApiKeyServiceClient,
         contact_service_client::ContactServiceClient, event_service_client::EventServiceClient,
-        instance_service_client::InstanceServiceClient, media_service_client::MediaServiceClient,
-        message_service_client::MessageServiceClient,
+        group_service_client::GroupServiceClient, instance_service_client::InstanceServiceClient,
+        media_service_client::MediaServiceClient, message_service_client::MessageServiceClient,
     },
 };
 
@@ -80,6 +80,10 @@ impl Api {
         MediaServiceClient::new(self.connection.clone())
     }
 
+    pub fn groups(&self) -> GroupServiceClient<Connection> {
+        GroupServiceClient::new(self.connection.clone())
+    }
+
     pub fn events(&self) -> EventServiceClient<Connection> {
         EventServiceClient::new(self.connection.clone())
     }
@@ -134,8 +138,10 @@ impl Api {
             recipient: to.to_owned(),
             content: Some(v1::send_message_request::Content::Text(v1::TextContent {
                 text: text.to_owned(),
+                ..Default::default()
             })),
             request_id: request_id.to_owned(),
+            ..Default::default()
         };
         let response = self.messages().send_message(request).await?;
         Ok(response.into_inner().message.unwrap())

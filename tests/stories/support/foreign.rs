@@ -186,7 +186,12 @@ pub struct ForeignClient {
 impl ForeignClient {
     /// Takes the first event of a kind for which `wanted` holds; others stay.
     pub async fn until(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let fits = |event: &Value| event["event"] == kind && wanted(event);
+        self.until_one_of(&[kind], wanted).await
+    }
+
+    async fn until_one_of(&mut self, kinds: &[&str], wanted: impl Fn(&Value) -> bool) -> Value {
+        let fits =
+            |event: &Value| kinds.iter().any(|kind| event["event"] == *kind) && wanted(event);
         let search = async {
             if let Some(at) = self.waiting.iter().position(fits) {
                 return Some(self.waiting.remove(at));
@@ -208,7 +213,7 @@ impl ForeignClient {
         found
             .ok()
             .flatten()
-            .unwrap_or_else(|| self.give_up(&format!("waited for {kind}")))
+            .unwrap_or_else(|| self.give_up(&format!("waited for {kinds:?}")))
     }
 
     fn give_up(&self, what: &str) -> ! {
@@ -232,16 +237,48 @@ impl ForeignClient {
         self.until("open", |_| true).await;
     }
 
+    async fn tell(&mut self, command: Value) {
+        let stdin = self.stdin.as_mut().expect("its stdin is open");
+        let line = format!("{command}\n");
+        stdin.write_all(line.as_bytes()).await.unwrap();
+    }
+
     /// Sends a text; answers with its id once the network has it.
     pub async fn send(&mut self, to: &str, text: &str) -> String {
-        let command = json!({"send": {"to": to, "text": text}});
-        let stdin = self.stdin.as_mut().expect("its stdin is open");
-        stdin
-            .write_all(format!("{command}\n").as_bytes())
-            .await
-            .unwrap();
+        self.send_answering(to, text, &[], None).await
+    }
+
+    /// The same with JIDs that are mentioned and a message that is quoted.
+    pub async fn send_answering(
+        &mut self,
+        to: &str,
+        text: &str,
+        mentions: &[String],
+        quotes: Option<&str>,
+    ) -> String {
+        let message = json!({"to": to, "text": text, "mentions": mentions, "quotes": quotes});
+        self.tell(json!({"send": message})).await;
         let event = self.until("sent", |event| event["text"] == text).await;
         event["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Does something with a group: what came of it, or WhatsApp's code for why nothing did.
+    pub async fn act(&mut self, what: &str, mut how: Value) -> Result<Value, u64> {
+        how["do"] = what.into();
+        self.tell(json!({"group": how})).await;
+        let search = |event: &Value| event["do"] == what;
+        let done = self.until_one_of(&["done", "refused"], search).await;
+        if done["event"] == "done" {
+            Ok(done)
+        } else {
+            Err(done["code"].as_u64().unwrap_or_default())
+        }
+    }
+
+    /// Waits for a change of a group.
+    pub async fn until_change(&mut self, group: &str, what: &str) -> Value {
+        let wanted = |event: &Value| event["group"] == group && event["what"] == what;
+        self.until("group", wanted).await
     }
 
     /// Waits for a text and says whose it is.

@@ -6,6 +6,7 @@
 mod api;
 mod attacker;
 mod foreign;
+pub mod groups;
 pub mod program;
 mod stage;
 mod volume;

@@ -208,9 +208,9 @@ impl Watcher {
     }
 }
 
-fn text_of(message: &v1::Message) -> Option<&str> {
+pub fn text_of(message: &v1::Message) -> Option<&str> {
     match message.content.as_ref()?.content.as_ref()? {
         Content::Text(text) => Some(&text.text),
-        Content::Unsupported(_) => None,
+        _ => None,
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn create(state: &mut State, actor: Number, asked: &Node) -> Answer {
         }
         match participants::seat(state, &mut group, actor, &named) {
             Ok(number) => group.admit(number),
-            Err(refusal) => refused.push(refusal.build()),
+            Err(refusal) => refused.push(*refusal),
         }
     }
     let shown = state.group_node(&group, View::FULL);

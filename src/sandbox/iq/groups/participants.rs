@@ -25,16 +25,16 @@ pub(super) fn add(state: &mut State, actor: Number, mut group: Group, asked: &No
                 if group.request(number, RequestMethod::MemberAdd, actor) {
                     proposed.push(number);
                 }
-                outcome(state, &group, &named, Some(PROPOSED))
+                outcome(state, &group, &named, Some(PROPOSED)).build()
             }
             Ok(number) => {
                 group.admit(number);
                 added.push(number);
-                outcome(state, &group, &named, None)
+                outcome(state, &group, &named, None).build()
             }
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         };
-        results.push(result.build());
+        results.push(result);
     }
     let mut news = Vec::new();
     if !added.is_empty() {
@@ -53,16 +53,17 @@ pub(super) fn seat(
     group: &mut Group,
     actor: Number,
     named: &Named<'_>,
-) -> Result<Number, NodeBuilder> {
+) -> Result<Number, Box<Node>> {
+    let refused = |refusal: NodeBuilder| Err(Box::new(refusal.build()));
     let Some(account) = named.number.and_then(|number| state.accounts.get(&number)) else {
-        return Err(outcome(state, group, named, Some(WireError::NOT_FOUND)));
+        return refused(outcome(state, group, named, Some(WireError::NOT_FOUND)));
     };
     let number = account.number;
     if group.rank(number).is_some() {
-        return Err(outcome(state, group, named, Some(WireError::CONFLICT)));
+        return refused(outcome(state, group, named, Some(WireError::CONFLICT)));
     }
     if group.is_full() {
-        return Err(outcome(state, group, named, Some(WireError::FULL)));
+        return refused(outcome(state, group, named, Some(WireError::FULL)));
     }
     let welcome = match account.group_adds {
         GroupAdds::Everyone => true,
@@ -81,7 +82,7 @@ pub(super) fn seat(
             .build();
         refusal = refusal.children([invitation]);
     }
-    Err(refusal)
+    refused(refusal)
 }
 
 /// The news that people have come: the whole group for them, who they are for the others.
@@ -164,7 +165,9 @@ pub(super) fn appoint(state: &mut State, actor: Number, mut group: Group, asked:
     for named in named(state, asked) {
         let known = named.number.and_then(|number| group.rank(number));
         let refusal = match (named.number, known) {
-            (Some(_), Some(Rank::Owner)) if rank < Rank::Owner && tag == "demote" => {
+            // Nobody demotes the owner, and somebody has to decide.
+            (Some(_), Some(Rank::Owner)) if rank == Rank::Member => Some(WireError::NOT_ACCEPTABLE),
+            (Some(_), Some(Rank::Admin)) if rank == Rank::Member && group.admins().count() == 1 => {
                 Some(WireError::NOT_ACCEPTABLE)
             }
             (Some(number), Some(known)) => {

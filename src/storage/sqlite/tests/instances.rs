@@ -4,7 +4,9 @@ use super::*;
 use crate::{
     domain::{media::MediaState, permission::Permission, session::SessionState},
     storage::{
-        ApiKeyRow, InstanceChange, RevokeOutcome, StateChange,
+        ApiKeyRow, Effects, GroupChange, GroupRow, InstanceChange, RevokeOutcome, StateChange,
+        StatusRise,
+        contact::Sighting,
         device::{LidMapping, MessageSecret, RecordChange, RecordKind, TrustToken},
     },
 };
@@ -200,6 +202,46 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
         message_time: 0,
     };
     device.put_message_secrets(vec![secret]).await.unwrap();
+    let seen = |lid: &str, phone_number: &str| Sighting {
+        lid: lid.to_owned(),
+        phone_number: phone_number.to_owned(),
+        name: String::new(),
+        source: "test".to_owned(),
+        time: SystemTime::UNIX_EPOCH,
+    };
+    let merging = vec![
+        seen("100", ""),
+        seen("", "15550001111"),
+        seen("100", "15550001111"),
+    ];
+    storage
+        .learn_contacts(instance, merging, quiet())
+        .await
+        .unwrap();
+    storage
+        .accept_message(message(instance, "1@g.us", "G"), None, Vec::new())
+        .await
+        .unwrap();
+    let rise = StatusRise {
+        message_ids: vec!["G".to_owned()],
+        status: 4,
+        reason: String::new(),
+        party: Some("15550001111@s.whatsapp.net".to_owned()),
+    };
+    storage
+        .raise_status(instance, rise, Box::new(|_| Effects::default()))
+        .await
+        .unwrap();
+    let change = GroupChange {
+        groups: vec![GroupRow {
+            jid: "1@g.us".to_owned(),
+            member: true,
+            body: Bytes::from_static(b"group"),
+        }],
+        complete: true,
+        events: Vec::new(),
+    };
+    storage.change_groups(instance, change).await.unwrap();
 }
 
 /// Rows of this instance in every table that has such a column.
@@ -271,7 +313,10 @@ async fn a_deleted_instance_leaves_only_its_tombstone() {
         .unwrap();
     let row = message(gone.number, "chat", "M2");
     let new = storage
-        .record_messages(vec![(row.clone(), Vec::new())])
+        .record_messages(vec![crate::storage::MessageRecord::new(
+            row.clone(),
+            Vec::new(),
+        )])
         .await;
     assert_eq!(new.unwrap(), [false]);
     let refused = storage

@@ -270,7 +270,7 @@ async fn an_event_of_an_unknown_type_is_passed_over() {
         .steps((), |(), unit| {
             Box::pin(async move {
                 sqlx::query("UPDATE event SET event_type = 'from.tomorrow' WHERE position = 2")
-                    .execute(&mut unit.connection)
+                    .execute(unit.connection().await?)
                     .await?;
                 Ok(())
             })
@@ -287,4 +287,68 @@ async fn an_event_of_an_unknown_type_is_passed_over() {
         .unwrap();
     assert_eq!((page.events.len(), page.looked_at), (1, Position(2)));
     assert_eq!(storage.lookup_event(id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_recent_needs_no_statement() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let instance = created(&storage, "one").await;
+    let other = created(&storage, "two").await;
+    let recent = |storage: &SqliteStorage, after| {
+        let found = storage.recent_events(Position(after), 1_000);
+        found.map(|found| (found.events, found.rewrites))
+    };
+    storage
+        .append_events(vec![
+            received(instance.number.0, "a"),
+            event(other.number.0, EventType::ConnectionPairing, "code"),
+        ])
+        .await
+        .unwrap();
+    let stored = all(&storage).await;
+    assert_eq!(recent(&storage, 0), Some((stored.clone(), 0)));
+    assert_eq!(recent(&storage, 2), Some((stored[2..].to_vec(), 0)));
+    assert_eq!(recent(&storage, 4), Some((Vec::new(), 0)));
+    assert_eq!(
+        storage.recent_events(Position(0), 1).unwrap().events.len(),
+        1
+    );
+
+    // Nothing that was blanked, deleted or removed by age is read from memory.
+    let blank: fn(&[u8]) -> Option<Vec<u8>> = |_| Some(b"blank".to_vec());
+    storage
+        .rewrite_events(other.number, EventType::ConnectionPairing, blank)
+        .await
+        .unwrap();
+    assert_eq!(storage.log_rewrites(), 1);
+    assert_eq!(recent(&storage, 3), None);
+    assert_eq!(recent(&storage, 4), Some((Vec::new(), 1)));
+    storage
+        .append_events(vec![received(instance.number.0, "b")])
+        .await
+        .unwrap();
+    assert_eq!(bodies(&recent(&storage, 4).unwrap().0), ["b"]);
+    storage
+        .delete_instance(instance.number, telling(EventType::InstanceDeleted))
+        .await
+        .unwrap();
+    assert_eq!(storage.log_rewrites(), 2);
+    assert_eq!(recent(&storage, 4), None);
+    assert_eq!(recent(&storage, 5), None);
+    assert_eq!(bodies(&all(&storage).await).last(), Some(&"one"));
+    let removed = storage.apply_retention(RetentionPolicy {
+        full_before: SystemTime::now() + Duration::from_secs(1),
+        short_before: SystemTime::now() + Duration::from_secs(1),
+        max_bytes: u64::MAX,
+    });
+    assert!(removed.await.unwrap() > 0);
+    assert!(storage.log_rewrites() > 2);
+    assert_eq!(recent(&storage, 5), None);
+
+    // A database that is opened has nothing in memory yet.
+    storage.close().await;
+    let storage = place.open().await;
+    assert_eq!(recent(&storage, 5), None);
+    assert_eq!(recent(&storage, 6), Some((Vec::new(), 0)));
 }
