@@ -24,7 +24,7 @@ use crate::{
         GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome,
         Network, NewEvent, NewInstance, RecentEvents, RequestMark, Result, RetentionPolicy,
         RevokeOutcome, StatusRise, Storage, StorageError, StoredEvent,
-        contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+        contact::{ContactKey, ContactNews, ContactRow, Sighting},
         device,
     },
 };
@@ -329,7 +329,7 @@ impl Storage for Fake {
         &self,
         _: InstanceNumber,
         _: Vec<Sighting>,
-        _: EventsOf<ContactMerge>,
+        _: EventsOf<ContactNews>,
     ) -> Result<()> {
         not_faked()
     }

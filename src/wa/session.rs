@@ -122,6 +122,7 @@ pub(super) fn spawn(
         seen,
         client,
         addresses,
+        contacts.clone(),
         groups.clone(),
         stop.clone(),
     );

@@ -23,6 +23,7 @@ use whatsapp_rust::Client;
 
 use super::{
     addresses::{Address, Addresses},
+    contacts::{self, Contacts},
     convert::{
         context::{Around, Quote},
         ids, outbound,
@@ -67,6 +68,7 @@ pub(super) struct Outbox {
     client: watch::Sender<Option<Arc<Client>>>,
     places: Arc<Semaphore>,
     addresses: Arc<Addresses>,
+    contacts: Contacts,
     groups: Arc<Groups>,
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<MessageRow>,
@@ -98,6 +100,7 @@ impl Outbox {
         instance: watch::Receiver<InstanceRow>,
         client: watch::Sender<Option<Arc<Client>>>,
         addresses: Arc<Addresses>,
+        contacts: Contacts,
         groups: Arc<Groups>,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -109,6 +112,7 @@ impl Outbox {
             client,
             places: Arc::new(Semaphore::new(ACCEPTED_AT_ONCE)),
             addresses,
+            contacts,
             groups,
             accepted,
             waiting: Mutex::default(),
@@ -160,12 +164,17 @@ impl Outbox {
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
         let request = outgoing.request.clone();
         let composed = self.compose(&client, outgoing).await?;
+        let to = composed.to.clone();
         let storing = self.clone().store(client, composed, request, place);
         let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
         match stored {
-            Stored::New(row, risen) => Ok(self.settled(row, risen).await),
+            Stored::New(row, risen) => {
+                let met = contacts::of_recipient(&to.to, to.other.as_ref());
+                self.contacts.see(vec![met]).await;
+                Ok(self.settled(row, risen).await)
+            }
             Stored::Before(row) => self.confirmed(row).await,
         }
     }
