@@ -202,6 +202,8 @@ impl Groups {
                 }
                 // Whoever tries again does it over: it may have been done.
                 Err(error) if error.is_undecided() => Ok(()),
+                // What an earlier try did is still not known, whatever is wrong now.
+                Err(_) if begun.is_some() => Ok(()),
                 Err(_) => storage.release_request(request).await,
             };
             if let Err(error) = kept {
