@@ -11,13 +11,19 @@ use crate::{
     storage::{AcceptOutcome, EventsOf, MessageRow, NewEvent, RequestMark, Result, StatusRise},
 };
 
-/// A statement with the columns that `message_of` reads in between.
+/// A statement with the columns that `message_of` reads in between; without what the message says,
+/// where nobody looks at it.
 macro_rules! with_columns {
     ($before:literal, $after:literal) => {
+        with_columns!($before, "body, raw", $after)
+    };
+    ($before:literal, $says:literal, $after:literal) => {
         concat!(
             $before,
             " instance, message_id, chat, sender, from_me, outbound, time, status, \
-             previous_status, status_reason, body, raw ",
+             previous_status, status_reason, ",
+            $says,
+            " ",
             $after
         )
     };
@@ -252,7 +258,8 @@ pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<M
 }
 
 /// Notes how far a participant has come with messages to groups. Returns those with which they have
-/// come further, as messages whose own status has not risen.
+/// come further, as messages whose own status has not risen, without what they say: that may name
+/// every participant, and each of them comes by here.
 async fn hear(
     connection: &mut SqliteConnection,
     raise: &Raise,
@@ -261,6 +268,7 @@ async fn hear(
 ) -> Result<Vec<MessageRow>> {
     let mut statement = QueryBuilder::<Sqlite>::new(with_columns!(
         "SELECT",
+        "x'' AS body, x'' AS raw",
         "FROM message WHERE from_me = 1 AND chat LIKE '%@g.us' AND instance = "
     ));
     statement

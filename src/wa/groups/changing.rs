@@ -226,7 +226,8 @@ impl Groups {
         new: &NewGroup,
         people: &[Option<Address>],
     ) -> Result<Vec<v1::ParticipantResult>, WaError> {
-        let missing = |address: &&Address| members::find(group, &address.party()).is_none();
+        let roster = members::Roster::of(group);
+        let missing = |address: &&Address| roster.find(&address.party()).is_none();
         let missing: Vec<Address> = people.iter().flatten().filter(missing).cloned().collect();
         let told = if missing.is_empty() {
             Vec::new()
