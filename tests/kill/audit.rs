@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use wagate::proto::v1::{ChatKind, MessageStatus, event::Payload, message_content::Content};
+use wagate::proto::v1::{
+    ChatKind, MessageStatus, MessageStatusUpdated, event::Payload, message_content::Content,
+};
 
 use crate::{
-    ledger::{Inbound, Ledger},
+    ledger::{Inbound, Ledger, Outbound, Recipient},
     people::Account,
     tally::Tally,
     watch::Log,
@@ -90,11 +92,10 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
     let books = ledger.books();
     let mut complaints = Vec::new();
     // What one instance sent to another is as much a message as what a phone sent.
-    let between = books.outbound.iter().filter_map(|sent| {
-        let to = accounts
-            .iter()
-            .position(|account| account.number == sent.to)?;
-        Some((to, &sent.message_id))
+    let between = books.outbound.iter().flat_map(|sent| {
+        let accounts = accounts.iter().enumerate();
+        let readers = accounts.filter(|(_, account)| sent.readers.contains(&account.number));
+        readers.map(|(reader, _)| (reader, &sent.message_id))
     });
     let from_phones = books
         .inbound
@@ -162,7 +163,7 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
 /// Everything that was accepted went out once, under one id, and says so.
 fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut Tally) {
     let mut told: HashMap<(&str, &str), u32> = HashMap::new();
-    let mut statuses: HashMap<(&str, &str), Vec<i32>> = HashMap::new();
+    let mut statuses: HashMap<(&str, &str), Vec<&MessageStatusUpdated>> = HashMap::new();
     for event in log.events() {
         match &event.payload {
             Some(Payload::MessageSent(sent)) => {
@@ -173,7 +174,7 @@ fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut 
             Some(Payload::MessageStatus(update)) => statuses
                 .entry((&event.instance, &update.message_id))
                 .or_default()
-                .push(update.status),
+                .push(update),
             _ => {}
         }
     }
@@ -204,25 +205,18 @@ fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut 
             )),
         }
         let statuses = statuses.remove(&key).unwrap_or_default();
-        if !statuses.is_sorted_by(|one, next| one < next) {
-            complaints.push(format!(
-                "the status of {id} did not only rise: {statuses:?}"
-            ));
-        }
-        if statuses.first() != Some(&MessageStatus::Pending.into())
-            || statuses.contains(&MessageStatus::Error.into())
-        {
-            complaints.push(format!("the statuses of {id} are {statuses:?}"));
-        }
-        let received = statuses.last() >= Some(&MessageStatus::Received.into());
+        complaints.extend(check_statuses(sent, &statuses));
+        let mut every = statuses.iter().map(|update| update.status());
+        let received = every.any(|status| status >= MessageStatus::Received);
         tally.receipts += u64::from(received);
-        match times_seen.get(&(sent.to.to_string(), id)) {
-            Some(1) => {}
-            times => complaints.push(format!(
-                "{id} was seen {} times by {}",
-                times.copied().unwrap_or_default(),
-                sent.to
-            )),
+        for reader in &sent.readers {
+            match times_seen.get(&(reader.to_string(), id)) {
+                Some(1) => {}
+                times => complaints.push(format!(
+                    "{id} was seen {} times by {reader}",
+                    times.copied().unwrap_or_default(),
+                )),
+            }
         }
         let ids = ids_of.get(&*sent.text);
         if ids.is_none_or(|ids| ids.len() != 1) {
@@ -247,6 +241,34 @@ fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut 
     for complaint in complaints {
         ledger.complain(complaint);
     }
+}
+
+/// Statuses begin with PENDING and only rise: those of a message to a group for every participant.
+fn check_statuses(sent: &Outbound, statuses: &[&MessageStatusUpdated]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut of: BTreeMap<&str, Vec<MessageStatus>> = BTreeMap::new();
+    for update in statuses {
+        let party = match (&update.party, sent.to) {
+            (Some(party), Recipient::Group(_)) if party.jid.is_empty() => &*party.lid,
+            (Some(party), Recipient::Group(_)) => &*party.jid,
+            _ => "",
+        };
+        of.entry(party).or_default().push(update.status());
+    }
+    let id = &sent.message_id;
+    for (party, statuses) in of {
+        if !statuses.is_sorted_by(|one, next| one < next) {
+            complaints.push(format!(
+                "the status of {id} for {party:?} did not only rise: {statuses:?}"
+            ));
+        }
+    }
+    let statuses: Vec<_> = statuses.iter().map(|update| update.status()).collect();
+    if statuses.first() != Some(&MessageStatus::Pending) || statuses.contains(&MessageStatus::Error)
+    {
+        complaints.push(format!("the statuses of {id} are {statuses:?}"));
+    }
+    complaints
 }
 
 fn text_of(content: Option<&wagate::proto::v1::MessageContent>) -> &str {

@@ -15,7 +15,7 @@ use tokio::{
 use wagate::{
     domain::cursor::Cursor,
     proto::v1::{self, MessageStatus},
-    sandbox::GroupId,
+    sandbox::{GroupId, Number},
 };
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     audit::{self, Carried},
     chance,
     gateway::{Gateway, Plan},
+    ledger::Recipient,
     people::{self, Errand, Order, Place},
     subscribers::{History, Phase, Subscriber},
     tally::Tally,
@@ -39,7 +40,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(120);
 /// How often it is looked whether everything has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How much of what phones say they say in groups, where every account hears it.
+/// How much of what phones and callers say they say in groups, where everybody hears it.
 const IN_GROUPS: f64 = 0.2;
 
 /// How much of that an account is not given the key for.
@@ -266,10 +267,10 @@ struct Crowd {
     phones: Vec<mpsc::UnboundedSender<Errand>>,
     callers: Vec<mpsc::UnboundedSender<Order>>,
     /// Whom callers write to: phones and owners.
-    everybody: Vec<wagate::sandbox::Number>,
+    everybody: Vec<Number>,
     groups: Vec<GroupId>,
     /// The owner of each account, to whom the account itself does not write.
-    owners: Vec<wagate::sandbox::Number>,
+    owners: Vec<Number>,
     inbound: u64,
     outbound: u64,
 }
@@ -351,9 +352,14 @@ impl Crowd {
         }
         while self.outbound < outbound {
             let instance = self.dice.random_range(0..self.accounts);
+            if self.dice.random_bool(IN_GROUPS) {
+                let group = self.groups[self.dice.random_range(0..self.groups.len())];
+                self.order(instance, Recipient::Group(group));
+                continue;
+            }
             let to = self.everybody[self.dice.random_range(0..self.everybody.len())];
             if to != self.owners[instance] {
-                self.order(instance, to);
+                self.order(instance, Recipient::Person(to));
             }
         }
     }
@@ -365,11 +371,20 @@ impl Crowd {
         self.phones[phone].send(Errand { to, text }).ok();
     }
 
-    fn order(&mut self, instance: usize, to: wagate::sandbox::Number) {
+    fn order(&mut self, instance: usize, to: Recipient) {
         self.outbound += 1;
+        let readers = match to {
+            Recipient::Person(number) => vec![number],
+            Recipient::Group(_) => {
+                let own = self.owners[instance];
+                let others = self.everybody.iter().filter(|one| **one != own);
+                others.copied().collect()
+            }
+        };
         let order = Order {
             instance,
             to,
+            readers,
             text: format!("out {} {}", self.round, self.outbound),
             request_id: format!("r{}-{}", self.round, self.outbound),
             patience: self
@@ -396,8 +411,11 @@ impl Crowd {
             }
             for to in world.everybody() {
                 if to != self.owners[instance] {
-                    self.order(instance, to);
+                    self.order(instance, Recipient::Person(to));
                 }
+            }
+            for group in self.groups.clone() {
+                self.order(instance, Recipient::Group(group));
             }
         }
     }
@@ -429,15 +447,19 @@ async fn unsettled(world: &World, gateway: &Gateway) -> anyhow::Result<Vec<Strin
             .map(|seen| (seen.by.to_string(), seen.message_id.clone()))
             .collect()
     };
-    let unseen = outbound
-        .iter()
-        .filter(|sent| !seen.contains(&(sent.to.to_string(), sent.message_id.clone())));
+    let unseen = outbound.iter().filter(|sent| {
+        let seen_by =
+            |reader: &Number| seen.contains(&(reader.to_string(), sent.message_id.clone()));
+        !sent.readers.iter().all(seen_by)
+    });
     let unseen: Vec<_> = unseen
         .map(|sent| sent.message_id.as_str())
         .take(3)
         .collect();
     if !unseen.is_empty() {
-        left.push(format!("messages that nobody saw, such as {unseen:?}"));
+        left.push(format!(
+            "messages that not everybody saw, such as {unseen:?}"
+        ));
     }
     if !left.is_empty() {
         return Ok(left);
