@@ -1,6 +1,6 @@
 //! The verdict over a round: what phones and callers said against the log and the phones' screens.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use wagate::proto::v1::{
     ChatKind, MessageStatus, MessageStatusUpdated, event::Payload, message_content::Content,
@@ -13,6 +13,9 @@ use crate::{
     watch::Log,
     wire::Wire,
 };
+
+/// How many questions of readers may be left unanswered: one for so many deaths.
+const DEATHS_PER_UNANSWERED: u64 = 10;
 
 /// What the audit carries from round to round.
 #[derive(Default)]
@@ -32,7 +35,19 @@ pub fn audit(
 ) {
     check_sequences(log, ledger, carried);
     check_inbound(log, accounts, wire, ledger, tally);
-    check_outbound(log, accounts, ledger, tally);
+    check_outbound(log, accounts, wire, ledger, tally);
+    let deaths = tally.kills
+        + tally
+            .points
+            .values()
+            .map(|(at, short)| at + short)
+            .sum::<u64>();
+    if tally.unanswered > deaths / DEATHS_PER_UNANSWERED {
+        ledger.complain(format!(
+            "{} readers asked for a message again in vain, too many for {deaths} deaths",
+            tally.unanswered
+        ));
+    }
     for event in log.events() {
         tally.events += 1;
         match &event.payload {
@@ -101,6 +116,7 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
         .inbound
         .iter()
         .map(|sent| (sent.instance, &sent.message_id));
+    let answered_for: HashSet<&String> = books.outbound.iter().map(|one| &one.message_id).collect();
     for (instance, id) in from_phones.chain(between) {
         let key = (instance, id.clone());
         let (acked, handed) = wire.with(|notes| {
@@ -116,6 +132,12 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
                 "the message {id} is {times} times in the log of {}",
                 accounts[instance].name
             )),
+            // A gateway's own message that it was asked for again, and died.
+            None if answered_for.contains(id)
+                && wire.with(|notes| notes.asked_again.contains(&key)) =>
+            {
+                tally.unanswered += 1;
+            }
             None => complaints.push(format!(
                 "the message {id} is not in the log of {}; acknowledged: {acked}, delivered: {handed}; \
                  its trail:\n     {}",
@@ -161,7 +183,13 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
 }
 
 /// Everything that was accepted went out once, under one id, and says so.
-fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut Tally) {
+fn check_outbound(
+    log: &Log,
+    accounts: &[Account],
+    wire: &Wire,
+    ledger: &Ledger,
+    tally: &mut Tally,
+) {
     let mut told: HashMap<(&str, &str), u32> = HashMap::new();
     let mut statuses: HashMap<(&str, &str), Vec<&MessageStatusUpdated>> = HashMap::new();
     for event in log.events() {
@@ -209,9 +237,11 @@ fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut 
         let mut every = statuses.iter().map(|update| update.status());
         let received = every.any(|status| status >= MessageStatus::Received);
         tally.receipts += u64::from(received);
+        let asked = wire.with(|notes| notes.asked_back.contains(id));
         for reader in &sent.readers {
             match times_seen.get(&(reader.to_string(), id)) {
                 Some(1) => {}
+                None if asked => tally.unanswered += 1,
                 times => complaints.push(format!(
                     "{id} was seen {} times by {reader}",
                     times.copied().unwrap_or_default(),
@@ -219,7 +249,8 @@ fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut 
             }
         }
         let ids = ids_of.get(&*sent.text);
-        if ids.is_none_or(|ids| ids.len() != 1) {
+        let unseen = ids.is_none() && asked;
+        if !unseen && ids.is_none_or(|ids| ids.len() != 1) {
             complaints.push(format!("{:?} was seen under the ids {ids:?}", sent.text));
         }
     }

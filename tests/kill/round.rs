@@ -37,6 +37,10 @@ const CALLERS: usize = 6;
 /// How long the rest may take once nobody dies any more.
 const SETTLE_TIME: Duration = Duration::from_secs(120);
 
+/// How long a reader who asked for a message again may wait for it. The library says that it has the
+/// question before it answers, so a kill in between leaves it unanswered.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether everything has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -140,7 +144,7 @@ impl Round {
             Err(_) => world.ledger.complain(format!(
                 "after {} s without kills there is still: {}",
                 SETTLE_TIME.as_secs(),
-                unsettled(world, gateway).await?.join(", ")
+                unsettled(world, gateway, true).await?.join(", ")
             )),
         }
 
@@ -423,14 +427,22 @@ impl Crowd {
 
 /// Waits until nothing is on its way any more.
 async fn settle(world: &World, gateway: &Gateway) -> anyhow::Result<()> {
-    while !unsettled(world, gateway).await?.is_empty() {
+    let began = Instant::now();
+    while !unsettled(world, gateway, began.elapsed() < ANSWER_TIME)
+        .await?
+        .is_empty()
+    {
         sleep(LOOK_EVERY).await;
     }
     Ok(())
 }
 
-/// What is still on its way.
-async fn unsettled(world: &World, gateway: &Gateway) -> anyhow::Result<Vec<String>> {
+/// What is still on its way; with what readers asked for again, or without.
+async fn unsettled(
+    world: &World,
+    gateway: &Gateway,
+    with_asked: bool,
+) -> anyhow::Result<Vec<String>> {
     let mut left = Vec::new();
     for account in world.accounts.iter() {
         for companion in world.network.phone(account.number)?.companions {
@@ -447,7 +459,11 @@ async fn unsettled(world: &World, gateway: &Gateway) -> anyhow::Result<Vec<Strin
             .map(|seen| (seen.by.to_string(), seen.message_id.clone()))
             .collect()
     };
+    let asked = world.wire.with(|notes| notes.asked_back.clone());
     let unseen = outbound.iter().filter(|sent| {
+        if !with_asked && asked.contains(&sent.message_id) {
+            return false;
+        }
         let seen_by =
             |reader: &Number| seen.contains(&(reader.to_string(), sent.message_id.clone()));
         !sent.readers.iter().all(seen_by)
