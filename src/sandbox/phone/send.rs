@@ -102,14 +102,7 @@ impl Phone {
         // A ratchet that has moved must be stored before what it encrypted can be seen.
         network.store.commit(&batch)?;
         self.inbox.publish(seen);
-        let stanza = NodeBuilder::new("message")
-            .attr("to", route.chat)
-            .attr("id", id.as_str())
-            .attr("type", "text")
-            .children([NodeBuilder::new("participants")
-                .children(participants)
-                .build()])
-            .build();
+        let stanza = for_devices(route.chat, &id, participants);
         network.receive(connection, self.role(), stanza);
         Ok(SentText {
             id,
@@ -284,6 +277,18 @@ pub fn check_text(text: &str) -> Result<(), SandboxError> {
         return Err(SandboxError::invalid("text", "must have 1 to 65536 bytes"));
     }
     Ok(())
+}
+
+/// A message to a person, with a ciphertext for each device.
+pub(super) fn for_devices(chat: Jid, id: &str, participants: Vec<Node>) -> Node {
+    NodeBuilder::new("message")
+        .attr("to", chat)
+        .attr("id", id)
+        .attr("type", "text")
+        .children([NodeBuilder::new("participants")
+            .children(participants)
+            .build()])
+        .build()
 }
 
 /// An id as phones make them.

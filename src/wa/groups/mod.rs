@@ -49,6 +49,7 @@ pub use self::{
     picture::Picture,
     writing::Mentions,
 };
+pub use super::convert::group::Setting as GroupSetting;
 
 /// How long WhatsApp may take to answer about groups.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
