@@ -285,3 +285,42 @@ async fn an_invite_that_is_revoked_while_joining_leads_nowhere() {
     let known = api.group("one", &jid).await.unwrap();
     assert_eq!(known.membership(), GroupMembership::Member);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_without_the_key_is_answered_by_a_gateway_that_was_away() {
+    let mut stage = Stage::new().await;
+    let api = stage.api().await;
+    let (_, owner) = stage.open_instance(&api, "one").await;
+    let (ann, ben) = (stage.phone("Ann").await, stage.phone("Ben").await);
+    let members = [ann.number, ben.number];
+    let group = api.create_group("one", "Keys", &members).await.id;
+    api.send("one", &group, "with a key").await.unwrap();
+    ann.until_text("with a key").await;
+
+    // It comes when the gateway is gone, and can't be read.
+    let late = FaultMatch {
+        direction: Some(Direction::ToDevice),
+        tag: Some("message".to_owned()),
+        number: Some(ann.number),
+        ..Default::default()
+    };
+    let delay = FaultAction::Delay(Duration::from_secs(3));
+    stage.network.add_fault(rule(late, delay, Some(1))).unwrap();
+    let forgotten = stage
+        .network
+        .forget_sender_key(ann.number, id(&group), owner.companion());
+    forgotten.await.unwrap();
+    let sent = api.send("one", &group, "without").await.unwrap();
+    ben.until_text("without").await;
+    stage.stop_gateway().await;
+    let before = owner.queued();
+    within("the question", async {
+        while owner.queued() <= before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stage.start_gateway().await;
+    let answered = ann.until_text("without").await;
+    assert_eq!(answered.id, sent.id);
+}
