@@ -14,7 +14,7 @@ use crate::{
     wire::Wire,
 };
 
-/// How many questions of readers may be left unanswered: one for so many deaths.
+/// How many messages may have readers whose question was never answered: one for so many deaths.
 const DEATHS_PER_UNANSWERED: u64 = 10;
 
 /// What the audit carries from round to round.
@@ -34,8 +34,10 @@ pub fn audit(
     tally: &mut Tally,
 ) {
     check_sequences(log, ledger, carried);
-    check_inbound(log, accounts, wire, ledger, tally);
-    check_outbound(log, accounts, wire, ledger, tally);
+    let mut unanswered = HashSet::new();
+    check_inbound(log, accounts, wire, ledger, (&mut *tally, &mut unanswered));
+    check_outbound(log, accounts, wire, ledger, (&mut *tally, &mut unanswered));
+    tally.unanswered += unanswered.len() as u64;
     let deaths = tally.kills
         + tally
             .points
@@ -44,7 +46,7 @@ pub fn audit(
             .sum::<u64>();
     if tally.unanswered > deaths / DEATHS_PER_UNANSWERED {
         ledger.complain(format!(
-            "{} readers asked for a message again in vain, too many for {deaths} deaths",
+            "{} messages were asked for again in vain, too many for {deaths} deaths",
             tally.unanswered
         ));
     }
@@ -83,7 +85,13 @@ fn check_sequences(log: &Log, ledger: &Ledger, carried: &mut Carried) {
 }
 
 /// Everything that was sent to an instance is in its log once, in the order of its sender.
-fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, tally: &mut Tally) {
+fn check_inbound(
+    log: &Log,
+    accounts: &[Account],
+    wire: &Wire,
+    ledger: &Ledger,
+    (tally, unanswered): (&mut Tally, &mut HashSet<String>),
+) {
     let mut received: HashMap<(&str, &str), u32> = HashMap::new();
     let mut texts: HashMap<(&str, &str), Vec<(&str, &str)>> = HashMap::new();
     for event in log.events() {
@@ -136,7 +144,7 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
             None if answered_for.contains(id)
                 && wire.with(|notes| notes.asked_again.contains(&key)) =>
             {
-                tally.unanswered += 1;
+                unanswered.insert(id.clone());
             }
             None => complaints.push(format!(
                 "the message {id} is not in the log of {}; acknowledged: {acked}, delivered: {handed}; \
@@ -188,7 +196,7 @@ fn check_outbound(
     accounts: &[Account],
     wire: &Wire,
     ledger: &Ledger,
-    tally: &mut Tally,
+    (tally, unanswered): (&mut Tally, &mut HashSet<String>),
 ) {
     let mut told: HashMap<(&str, &str), u32> = HashMap::new();
     let mut statuses: HashMap<(&str, &str), Vec<&MessageStatusUpdated>> = HashMap::new();
@@ -241,7 +249,9 @@ fn check_outbound(
         for reader in &sent.readers {
             match times_seen.get(&(reader.to_string(), id)) {
                 Some(1) => {}
-                None if asked => tally.unanswered += 1,
+                None if asked => {
+                    unanswered.insert(id.to_owned());
+                }
                 times => complaints.push(format!(
                     "{id} was seen {} times by {reader}",
                     times.copied().unwrap_or_default(),

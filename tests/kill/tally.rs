@@ -25,7 +25,7 @@ pub struct Tally {
     pub unreadable: u64,
     pub outbound: u64,
     pub receipts: u64,
-    /// Readers who asked for a message again and were not answered.
+    /// Messages that a reader asked for again and never got.
     pub unanswered: u64,
     pub tries: Tries,
     pub events: u64,
