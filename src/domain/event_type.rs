@@ -44,6 +44,10 @@ pub enum EventType {
     GroupJoinRequestsUpdated,
     /// `error.reported`
     ErrorReported,
+    /// `contact.created`
+    ContactCreated,
+    /// `contact.updated`
+    ContactUpdated,
     /// `contact.merged`
     ContactMerged,
     /// `unmapped`
@@ -52,7 +56,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 18] = [
+    pub const EVERY: [Self; 20] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -69,6 +73,8 @@ impl EventType {
         Self::GroupParticipantsUpdated,
         Self::GroupJoinRequestsUpdated,
         Self::ErrorReported,
+        Self::ContactCreated,
+        Self::ContactUpdated,
         Self::ContactMerged,
         Self::Unmapped,
     ];
@@ -92,6 +98,8 @@ impl EventType {
             Self::GroupParticipantsUpdated => "group.participants_updated",
             Self::GroupJoinRequestsUpdated => "group.join_requests_updated",
             Self::ErrorReported => "error.reported",
+            Self::ContactCreated => "contact.created",
+            Self::ContactUpdated => "contact.updated",
             Self::ContactMerged => "contact.merged",
             Self::Unmapped => "unmapped",
         }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use self::contact::{ContactKey, ContactMerge, ContactRow, Sighting};
+use self::contact::{ContactKey, ContactNews, ContactRow, Sighting};
 use crate::domain::{
     cursor::{LogEpoch, Position},
     event_type::EventType,
@@ -560,13 +560,13 @@ pub trait Storage: Send + Sync + 'static {
 
     // Contacts.
 
-    /// Enters sightings of people into the ledger, with the events of those that turn out to be one.
+    /// Enters sightings of people into the ledger, with the events of what that makes of the contacts.
     /// One transaction.
     async fn learn_contacts(
         &self,
         instance: InstanceNumber,
         sightings: Vec<Sighting>,
-        events: EventsOf<ContactMerge>,
+        events: EventsOf<ContactNews>,
     ) -> Result<()>;
     /// Finds one.
     async fn lookup_contact(

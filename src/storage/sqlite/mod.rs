@@ -50,7 +50,7 @@ use super::{
     GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace, MessageQuery,
     MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents, RequestMark,
     Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage, StoredEvent,
-    contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+    contact::{ContactKey, ContactNews, ContactRow, Sighting},
     device::DeviceStorage,
 };
 use crate::domain::{
@@ -303,7 +303,7 @@ impl Storage for SqliteStorage {
         &self,
         instance: InstanceNumber,
         sightings: Vec<Sighting>,
-        events: EventsOf<ContactMerge>,
+        events: EventsOf<ContactNews>,
     ) -> Result<()> {
         let work = contacts::Learn {
             instance,
