@@ -229,6 +229,11 @@ fn payload(payload: &Payload) -> String {
             )
         }
         Payload::ErrorReported(one) => format!("{}: {}", plain(&one.reason), plain(&one.detail)),
+        Payload::ContactCreated(one) => one.contact.as_ref().map(contact).unwrap_or_default(),
+        Payload::ContactUpdated(one) => {
+            let after = one.after.as_ref().map(contact).unwrap_or_default();
+            format!("{after}: {} changed", one.changed_fields.join(", "))
+        }
         Payload::ContactMerged(one) => {
             let contact = one.contact.as_ref().map(contact).unwrap_or_default();
             format!("{contact}, known as two until now")

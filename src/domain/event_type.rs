@@ -44,6 +44,10 @@ pub enum EventType {
     GroupJoinRequestsUpdated,
     /// `error.reported`
     ErrorReported,
+    /// `contact.created`
+    ContactCreated,
+    /// `contact.updated`
+    ContactUpdated,
     /// `contact.merged`
     ContactMerged,
     /// `media.updated`
@@ -54,7 +58,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 19] = [
+    pub const EVERY: [Self; 21] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -71,6 +75,8 @@ impl EventType {
         Self::GroupParticipantsUpdated,
         Self::GroupJoinRequestsUpdated,
         Self::ErrorReported,
+        Self::ContactCreated,
+        Self::ContactUpdated,
         Self::ContactMerged,
         Self::MediaUpdated,
         Self::Unmapped,
@@ -95,6 +101,8 @@ impl EventType {
             Self::GroupParticipantsUpdated => "group.participants_updated",
             Self::GroupJoinRequestsUpdated => "group.join_requests_updated",
             Self::ErrorReported => "error.reported",
+            Self::ContactCreated => "contact.created",
+            Self::ContactUpdated => "contact.updated",
             Self::ContactMerged => "contact.merged",
             Self::MediaUpdated => "media.updated",
             Self::Unmapped => "unmapped",

@@ -49,8 +49,9 @@ impl fmt::Display for EventId {
     }
 }
 
-/// A contact's public id. One that was merged into another means that other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A contact's public id, in the order of their creation. One that was merged into another means that
+/// other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContactId(pub Uuid);
 
 impl ContactId {

@@ -59,6 +59,8 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::GroupParticipantsUpdated(_) => EventType::GroupParticipantsUpdated,
         Payload::GroupJoinRequestsUpdated(_) => EventType::GroupJoinRequestsUpdated,
         Payload::ErrorReported(_) => EventType::ErrorReported,
+        Payload::ContactCreated(_) => EventType::ContactCreated,
+        Payload::ContactUpdated(_) => EventType::ContactUpdated,
         Payload::ContactMerged(_) => EventType::ContactMerged,
         Payload::MediaUpdated(_) => EventType::MediaUpdated,
         Payload::Unmapped(_) => EventType::Unmapped,

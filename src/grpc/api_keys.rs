@@ -67,11 +67,9 @@ impl ApiKeyService for ApiKeys {
         let after = page::after(LIST, &request.page_token)?
             .map(|key| ApiKeyId::parse(&key).ok_or_else(status::page_token_invalid))
             .transpose()?;
-        let rows = self.storage.list_api_keys(after, size).await?;
-        let next_page_token = match rows.last() {
-            Some(last) if rows.len() == size => page::token(LIST, last.id.as_str()),
-            _ => String::new(),
-        };
+        let rows = self.storage.list_api_keys(after, size + 1).await?;
+        let key = |last: &ApiKeyRow| last.id.as_str().to_owned();
+        let (rows, next_page_token) = page::cut(LIST, rows, size, key);
         let mut api_keys = Vec::with_capacity(rows.len());
         for row in rows {
             if caller.covers(&row.instances) {

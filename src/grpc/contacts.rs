@@ -72,15 +72,9 @@ impl ContactService for Contacts {
             .map(|key| Uuid::try_parse(&key).map_err(|_| status::page_token_invalid()))
             .transpose()?
             .map(ContactId);
-        // One more than asked for tells whether there is a next page.
         let found = self.storage.list_contacts(row.number, after, size + 1);
-        let mut found = found.await?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let next_page_token = match found.last() {
-            Some(last) if more => page::token(LIST, &last.id.to_string()),
-            _ => String::new(),
-        };
+        let (found, next_page_token) =
+            page::cut(LIST, found.await?, size, |last| last.id.to_string());
         let contacts = found.iter();
         Ok(Response::new(v1::ListContactsResponse {
             contacts: contacts

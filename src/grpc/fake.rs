@@ -26,7 +26,7 @@ use crate::{
         MessageQuery, MessageRecord, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
         RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage,
         StorageError, StoredEvent,
-        contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+        contact::{ContactKey, ContactNews, ContactRow, Sighting},
         device,
         media::{MediaKeep, MediaRow},
     },
@@ -332,7 +332,7 @@ impl Storage for Fake {
         &self,
         _: InstanceNumber,
         _: Vec<Sighting>,
-        _: EventsOf<ContactMerge>,
+        _: EventsOf<ContactNews>,
     ) -> Result<()> {
         not_faked()
     }

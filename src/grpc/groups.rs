@@ -25,8 +25,8 @@ use crate::{
     },
     storage::{InstanceRow, RequestMark, Storage},
     wa::{
-        GroupEdit, GroupFault, GroupRefusal, Groups, Invite, NewGroup, Picture, Registry, Somebody,
-        invite_code,
+        GroupEdit, GroupFault, GroupRefusal, GroupSetting, Groups, Invite, NewGroup, Picture,
+        Registry, Somebody, invite_code,
     },
 };
 
@@ -149,14 +149,8 @@ impl GroupService for GroupCalls {
             .await?;
         let size = page::size(called.asked.page_size)?;
         let after = page::after(LIST, &called.asked.page_token)?;
-        // One more than asked for tells whether there is a next page.
-        let mut groups = called.groups.list(after.as_deref(), size + 1).await?;
-        let more = groups.len() > size;
-        groups.truncate(size);
-        let next_page_token = match groups.last() {
-            Some(last) if more => page::token(LIST, &last.id),
-            _ => String::new(),
-        };
+        let groups = called.groups.list(after.as_deref(), size + 1).await?;
+        let (groups, next_page_token) = page::cut(LIST, groups, size, |last| last.id.clone());
         Ok(Response::new(v1::ListGroupsResponse {
             groups,
             next_page_token,
@@ -402,28 +396,28 @@ async fn edits(asked: v1::UpdateGroupRequest) -> Result<Vec<GroupEdit>, Status> 
     if wanted.remove("picture") {
         edits.push(GroupEdit::Picture(picture(asked.picture).await?));
     }
-    for (name, edit) in [
-        ("announce", GroupEdit::Announce(asked.announce)),
-        ("locked", GroupEdit::Locked(asked.locked)),
+    for (name, setting) in [
+        ("announce", GroupSetting::Announce(asked.announce)),
+        ("locked", GroupSetting::Locked(asked.locked)),
         (
             "ephemeral_seconds",
-            GroupEdit::Ephemeral(timer(asked.ephemeral_seconds)?),
+            GroupSetting::Ephemeral(timer(asked.ephemeral_seconds)?),
         ),
         (
             "join_approval",
-            GroupEdit::JoinApproval(asked.join_approval),
+            GroupSetting::JoinApproval(asked.join_approval),
         ),
         (
             "members_may_add",
-            GroupEdit::MembersMayAdd(asked.members_may_add),
+            GroupSetting::MembersMayAdd(asked.members_may_add),
         ),
         (
             "history_for_newcomers",
-            GroupEdit::History(asked.history_for_newcomers),
+            GroupSetting::History(asked.history_for_newcomers),
         ),
     ] {
         if wanted.remove(name) {
-            edits.push(edit);
+            edits.push(GroupEdit::Setting(setting));
         }
     }
     if !wanted.is_empty() {

@@ -122,14 +122,8 @@ impl InstanceService for Instances {
             .transpose()?
             .map(InstanceNumber);
         let only = caller.instances().map(|bound| bound.to_vec());
-        // One more than asked for tells whether there is a next page.
-        let mut rows = self.storage.list_instances(after, only, size + 1).await?;
-        let more = rows.len() > size;
-        rows.truncate(size);
-        let next_page_token = match rows.last() {
-            Some(last) if more => page::token(LIST, &last.number.to_string()),
-            _ => String::new(),
-        };
+        let rows = self.storage.list_instances(after, only, size + 1).await?;
+        let (rows, next_page_token) = page::cut(LIST, rows, size, |last| last.number.to_string());
         Ok(Response::new(v1::ListInstancesResponse {
             instances: rows.iter().map(instance_resource).collect(),
             next_page_token,

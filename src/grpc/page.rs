@@ -27,10 +27,25 @@ fn sized(page_size: i32, most: usize) -> Result<usize, Status> {
 }
 
 /// The token of the page after this key, for one method.
-pub fn token(method: &str, last_key: &str) -> String {
+fn token(method: &str, last_key: &str) -> String {
     let mut bytes = check(method, last_key).to_vec();
     bytes.extend_from_slice(last_key.as_bytes());
     BASE64.encode(bytes)
+}
+
+/// One page out of the rows that were read, of which one more than its size tells that there is a next
+/// one; with the token of that.
+pub(super) fn cut<Row>(
+    method: &str,
+    mut rows: Vec<Row>,
+    size: usize,
+    key: impl FnOnce(&Row) -> String,
+) -> (Vec<Row>, String) {
+    let more = rows.len() > size;
+    rows.truncate(size);
+    let next = rows.last().filter(|_| more);
+    let next = next.map_or(String::new(), |last| token(method, &key(last)));
+    (rows, next)
 }
 
 /// The key in a caller's `page_token`; `None` where it is empty.
@@ -70,6 +85,16 @@ mod tests {
         for (method, wrong) in [("Other", made.as_str()), ("List", "AAAA"), ("List", "ü")] {
             assert!(after(method, wrong).is_err());
         }
+    }
+
+    #[test]
+    fn a_page_is_cut_where_there_is_another() {
+        let key = |row: &u8| row.to_string();
+        let (page, next) = cut("List", vec![1, 2, 3], 2, key);
+        assert_eq!(page, [1, 2]);
+        assert_eq!(after("List", &next).unwrap().as_deref(), Some("2"));
+        assert_eq!(cut("List", vec![1, 2], 2, key), (vec![1, 2], String::new()));
+        assert_eq!(cut("List", vec![], 2, key), (vec![], String::new()));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{
     ActiveRule, DeviceAddress, Direction, FaultAction, FaultMatch, FaultRule, GroupId,
     InboxMessage, LoginFailure, MediaFault, MediaFaultAction, Number, PhoneInfo, PhoneOptions,
-    Sandbox, SandboxError, WireEntry,
+    Refusal, Sandbox, SandboxError, WireEntry,
 };
 use crate::proto::sandbox_v1::{
     self as pb, add_media_fault_request::Action as MediaAction, fault_rule::Action,
@@ -497,16 +497,29 @@ fn fault_rule(rule: pb::FaultRule) -> Result<FaultRule, SandboxError> {
             Some(Action::Drop(_)) => FaultAction::Drop,
             Some(Action::Delay(delay)) => FaultAction::Delay(duration("rule.delay", delay)?),
             Some(Action::Duplicate(times)) => FaultAction::Duplicate(times),
+            Some(Action::Refuse(refusal)) => FaultAction::Refuse(refusal_of(refusal)?),
             None => {
                 return Err(SandboxError::invalid(
                     "rule.action",
-                    "set drop, delay or duplicate",
+                    "set drop, delay, duplicate or refuse",
                 ));
             }
         },
         skip: rule.skip,
         count: rule.count.filter(|count| *count > 0),
     })
+}
+
+fn refusal_of(refusal: pb::FaultRefusal) -> Result<Refusal, SandboxError> {
+    let code = u16::try_from(refusal.code)
+        .map_err(|_| SandboxError::invalid("refuse", "the code must be 400 to 599"))?;
+    let wait = match refusal.retry_after {
+        Some(time) => duration("rule.refuse.retry_after", time)?.as_secs(),
+        None => 0,
+    };
+    let backoff = u32::try_from(wait)
+        .map_err(|_| SandboxError::invalid("rule.refuse.retry_after", "is too long"))?;
+    Ok(Refusal { code, backoff })
 }
 
 impl From<ActiveRule> for pb::FaultRule {
@@ -532,6 +545,11 @@ impl From<ActiveRule> for pb::FaultRule {
                 FaultAction::Drop => Action::Drop(pb::FaultDrop {}),
                 FaultAction::Delay(delay) => Action::Delay(proto_duration(delay)),
                 FaultAction::Duplicate(times) => Action::Duplicate(times),
+                FaultAction::Refuse(refusal) => Action::Refuse(pb::FaultRefusal {
+                    code: refusal.code.into(),
+                    retry_after: (refusal.backoff > 0)
+                        .then(|| proto_duration(Duration::from_secs(refusal.backoff.into()))),
+                }),
             }),
             skip: active.rule.skip,
             count: active.rule.count,

@@ -1,4 +1,4 @@
-//! Faults on purpose: rules that drop, delay or duplicate stanzas between the network and its devices.
+//! Faults on purpose: rules that drop, delay, duplicate or refuse stanzas between the network and its devices.
 //!
 //! Decides what happens to a stanza; never sends one.
 
@@ -34,6 +34,26 @@ pub enum FaultAction {
     Delay(Duration),
     /// It arrives this many times more.
     Duplicate(u32),
+    /// It is not done, and the device is told so: requests and messages from devices only.
+    Refuse(Refusal),
+}
+
+/// How the network refuses what a device asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// WhatsApp's number of the reason, such as 429.
+    pub code: u16,
+    /// After how many seconds to try again; 0 does not say.
+    pub backoff: u32,
+}
+
+/// What becomes of one stanza.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives: one entry per copy, after how long. None vanishes.
+    Copies(Vec<Duration>),
+    /// Its sender is told that it is refused.
+    Refused(Refusal),
 }
 
 /// Which stanzas a rule takes; what is not set matches all.
@@ -97,6 +117,18 @@ impl Faults {
             FaultAction::Duplicate(times) if times == 0 || times > MAX_DUPLICATES => {
                 return Err(SandboxError::invalid("duplicate", "must be 1 to 16"));
             }
+            FaultAction::Refuse(refusal) if !(400..600).contains(&refusal.code) => {
+                return Err(SandboxError::invalid(
+                    "refuse",
+                    "the code must be 400 to 599",
+                ));
+            }
+            FaultAction::Refuse(_) if rule.matches.direction != Some(Direction::FromDevice) => {
+                return Err(SandboxError::invalid(
+                    "refuse",
+                    "only what devices send can be refused; match their direction",
+                ));
+            }
             _ => {}
         }
         if self.rules.len() >= MAX_RULES {
@@ -126,31 +158,37 @@ impl Faults {
         before - self.rules.len()
     }
 
-    /// One entry per copy that arrives: after how long.
-    pub fn copies(
-        &mut self,
-        direction: Direction,
-        device: DeviceAddress,
-        node: &Node,
-    ) -> Vec<Duration> {
+    /// Decides about a stanza.
+    pub fn decide(&mut self, direction: Direction, device: DeviceAddress, node: &Node) -> Fate {
         let hit = self.rules.iter_mut().find(|active| {
             active.rule.count != Some(0) && active.rule.matches.takes(direction, device, node)
         });
         let Some(active) = hit else {
-            return vec![Duration::ZERO];
+            return Fate::Copies(vec![Duration::ZERO]);
         };
         if active.rule.skip > 0 {
             active.rule.skip -= 1;
-            return vec![Duration::ZERO];
+            return Fate::Copies(vec![Duration::ZERO]);
         }
         if let Some(count) = &mut active.rule.count {
             *count -= 1;
         }
         active.hits += 1;
-        match active.rule.action {
+        Fate::Copies(match active.rule.action {
             FaultAction::Drop => Vec::new(),
             FaultAction::Delay(delay) => vec![delay],
             FaultAction::Duplicate(times) => vec![Duration::ZERO; times as usize + 1],
+            FaultAction::Refuse(refusal) => return Fate::Refused(refusal),
+        })
+    }
+}
+
+impl Fate {
+    /// How often it arrives, and when.
+    pub fn copies(self) -> Vec<Duration> {
+        match self {
+            Self::Copies(copies) => copies,
+            Self::Refused(_) => Vec::new(),
         }
     }
 }
@@ -179,6 +217,11 @@ mod tests {
 
     const DEVICE: DeviceAddress = DeviceAddress::UNREGISTERED;
 
+    fn copies(faults: &mut Faults, direction: Direction) -> Vec<Duration> {
+        let message = NodeBuilder::new("message").build();
+        faults.decide(direction, DEVICE, &message).copies()
+    }
+
     fn rule(action: FaultAction) -> FaultRule {
         FaultRule {
             matches: FaultMatch {
@@ -196,12 +239,14 @@ mod tests {
     fn a_rule_skips_then_counts_then_rests() {
         let mut faults = Faults::default();
         faults.add(rule(FaultAction::Drop)).unwrap();
-        let message = NodeBuilder::new("message").build();
-        let mut copies = |direction| faults.copies(direction, DEVICE, &message).len();
-        assert_eq!(copies(Direction::FromDevice), 1);
-        assert_eq!(copies(Direction::ToDevice), 1);
-        assert_eq!(copies(Direction::ToDevice), 0);
-        assert_eq!(copies(Direction::ToDevice), 1);
+        for (direction, wanted) in [
+            (Direction::FromDevice, 1),
+            (Direction::ToDevice, 1),
+            (Direction::ToDevice, 0),
+            (Direction::ToDevice, 1),
+        ] {
+            assert_eq!(copies(&mut faults, direction).len(), wanted);
+        }
         assert_eq!(faults.list()[0].hits, 1);
     }
 
@@ -214,11 +259,7 @@ mod tests {
                 ..rule(FaultAction::Duplicate(2))
             })
             .unwrap();
-        let message = NodeBuilder::new("message").build();
-        assert_eq!(
-            faults.copies(Direction::ToDevice, DEVICE, &message).len(),
-            3
-        );
+        assert_eq!(copies(&mut faults, Direction::ToDevice).len(), 3);
         assert_eq!(faults.clear(&[id]), 1);
         faults
             .add(FaultRule {
@@ -227,10 +268,16 @@ mod tests {
             })
             .unwrap();
         assert_eq!(
-            faults.copies(Direction::ToDevice, DEVICE, &message),
+            copies(&mut faults, Direction::ToDevice),
             [Duration::from_secs(1)]
         );
         assert!(faults.add(rule(FaultAction::Duplicate(1000))).is_err());
+        // Nobody asks the network's own stanzas for anything.
+        let refuse = |code| FaultAction::Refuse(Refusal { code, backoff: 0 });
+        assert!(faults.add(rule(refuse(429))).is_err());
+        let mut from_device = rule(refuse(42));
+        from_device.matches.direction = Some(Direction::FromDevice);
+        assert!(faults.add(from_device).is_err());
         assert!(
             faults
                 .add(rule(FaultAction::Delay(Duration::ZERO)))

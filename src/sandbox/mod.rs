@@ -49,7 +49,7 @@ use waproto::{
 pub use address::{DeviceAddress, InvalidNumber, Lid, Number};
 pub use control::ControlService;
 pub use error::SandboxError;
-pub use faults::{ActiveRule, Direction, FaultAction, FaultMatch, FaultRule};
+pub use faults::{ActiveRule, Direction, FaultAction, FaultMatch, FaultRule, Refusal};
 pub use group::{Group, GroupId, InvalidGroupId, Member, Rank};
 pub use groups::GroupText;
 pub use media::{MediaFault, MediaFaultAction};

@@ -19,7 +19,7 @@ use waproto::whatsapp::ClientPayload;
 use super::{
     address::{DeviceAddress, Lid, Namespace, Number, User},
     error::SandboxError,
-    faults::{Direction, Faults},
+    faults::{Direction, Fate, Faults, Refusal},
     group::{Group, GroupId},
     iq,
     keys::NetworkKeys,
@@ -253,7 +253,13 @@ impl Network {
     pub fn receive(&self, connection: ConnectionId, role: Role, node: Node) {
         let mut state = self.lock();
         let address = role.address();
-        let copies = state.faults.copies(Direction::FromDevice, address, &node);
+        let copies = match state.faults.decide(Direction::FromDevice, address, &node) {
+            Fate::Copies(copies) => copies,
+            Fate::Refused(refusal) => {
+                state.refuse(address, &node, refusal);
+                Vec::new()
+            }
+        };
         state
             .wire_log
             .record(address, Direction::FromDevice, &node, &copies);
@@ -408,6 +414,13 @@ impl State {
         }
     }
 
+    /// Tells a device that the network does not do what it asks for.
+    fn refuse(&mut self, address: DeviceAddress, node: &Node, refusal: Refusal) {
+        if let Some(answer) = wire::refusal(node, refusal.code, refusal.backoff) {
+            self.push(address, answer);
+        }
+    }
+
     /// Sends a stanza by a line, through faults and log.
     pub(super) fn transmit(
         &mut self,
@@ -416,7 +429,8 @@ impl State {
         node: impl Into<Arc<Node>>,
     ) {
         let node = node.into();
-        let copies = self.faults.copies(Direction::ToDevice, address, &node);
+        let fate = self.faults.decide(Direction::ToDevice, address, &node);
+        let copies = fate.copies();
         self.wire_log
             .record(address, Direction::ToDevice, &node, &copies);
         for delay in copies {

@@ -134,6 +134,40 @@ pub fn iq_error(id: &str, from: Jid, error: WireError) -> Node {
         .build()
 }
 
+/// The refusal of a request or a message on purpose; nothing else is answered.
+pub fn refusal(node: &Node, code: u16, backoff: u32) -> Option<Node> {
+    let id = text(node, "id")?;
+    let to = jid(node, "to").unwrap_or_else(server);
+    let answer = match node.tag.as_ref() {
+        "iq" => {
+            let mut error = NodeBuilder::new("error").attr("code", code).attr(
+                "text",
+                if code == 429 {
+                    "rate-overlimit"
+                } else {
+                    "refused"
+                },
+            );
+            if backoff > 0 {
+                error = error.attr("backoff", backoff);
+            }
+            NodeBuilder::new("iq")
+                .attr("from", to)
+                .attr("type", "error")
+                .attr("id", id)
+                .children([error.build()])
+        }
+        "message" => NodeBuilder::new("ack")
+            .attr("class", "message")
+            .attr("id", id)
+            .attr("from", to)
+            .attr("t", now())
+            .attr("error", code),
+        _ => return None,
+    };
+    Some(answer.build())
+}
+
 /// `<error code text/>`
 pub fn error_node(WireError(code, text): WireError) -> Node {
     NodeBuilder::new("error")

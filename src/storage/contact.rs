@@ -22,6 +22,8 @@ pub struct Sighting {
     pub source: String,
     /// When; the latest sighting decides, whenever it is told.
     pub time: SystemTime,
+    /// Whether they wrote or were written to, or are only shown, as the members of a group are.
+    pub met: bool,
 }
 
 /// A person.
@@ -41,13 +43,31 @@ pub struct ContactRow {
     pub update_time: SystemTime,
 }
 
-/// Two contacts turned out to be one.
+/// What sightings made of the contacts. Nothing is told of a contact before it was met, and what one
+/// transaction does to a contact is told once, with the outcome.
 #[derive(Clone, Debug)]
-pub struct ContactMerge {
-    /// The one that stays, as it is now.
-    pub kept: ContactRow,
-    /// The one that is gone; its id means the other from now on.
-    pub gone: ContactId,
+pub enum ContactNews {
+    /// Somebody was met for the first time.
+    Created {
+        /// As it is now.
+        contact: ContactRow,
+        /// When they were met.
+        time: SystemTime,
+    },
+    /// A name of somebody who was met before is another one, or is known now.
+    Updated {
+        /// As it was.
+        before: ContactRow,
+        /// As it is now.
+        after: ContactRow,
+    },
+    /// Two contacts turned out to be one.
+    Merged {
+        /// The one that stays, as it is now.
+        kept: ContactRow,
+        /// The one that is gone; its id means the other from now on.
+        gone: ContactId,
+    },
 }
 
 /// What a contact is asked for by.

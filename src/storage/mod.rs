@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use self::{
-    contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+    contact::{ContactKey, ContactNews, ContactRow, Sighting},
     media::{MediaKeep, MediaRow},
 };
 use crate::domain::{
@@ -565,13 +565,13 @@ pub trait Storage: Send + Sync + 'static {
 
     // Contacts.
 
-    /// Enters sightings of people into the ledger, with the events of those that turn out to be one.
+    /// Enters sightings of people into the ledger, with the events of what that makes of the contacts.
     /// One transaction.
     async fn learn_contacts(
         &self,
         instance: InstanceNumber,
         sightings: Vec<Sighting>,
-        events: EventsOf<ContactMerge>,
+        events: EventsOf<ContactNews>,
     ) -> Result<()>;
     /// Finds one.
     async fn lookup_contact(

@@ -17,8 +17,8 @@ use crate::{
     events,
     proto::v1::{self, event::Payload},
     storage::{
-        InstanceRow, Storage,
-        contact::{ContactMerge, Sighting},
+        InstanceRow, NewEvent, Storage,
+        contact::{ContactNews, ContactRow, Sighting},
     },
 };
 
@@ -30,8 +30,16 @@ const REMEMBERED: usize = 4_096;
 pub struct Contacts {
     storage: Arc<dyn Storage>,
     instance: watch::Receiver<InstanceRow>,
-    /// By number or hidden identity: the other name and the display name entered last.
-    entered: Arc<Mutex<HashMap<String, (String, String)>>>,
+    /// By number or hidden identity.
+    entered: Arc<Mutex<HashMap<String, Entered>>>,
+}
+
+/// What was entered last of somebody.
+#[derive(Default)]
+struct Entered {
+    other: String,
+    name: String,
+    met: bool,
 }
 
 impl Contacts {
@@ -54,7 +62,7 @@ impl Contacts {
         let learnt = self.storage.learn_contacts(
             row.number,
             sightings.clone(),
-            Box::new(move |merge| vec![merged(&told, merge)]),
+            Box::new(move |news| vec![event(&told, news)]),
         );
         match learnt.await {
             Ok(()) => sightings.into_iter().for_each(|one| self.remember(one)),
@@ -69,9 +77,10 @@ impl Contacts {
         let entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
         let knows = |name: &str, other: &str| {
             name.is_empty()
-                || entered.get(name).is_some_and(|(known, shown)| {
-                    (other.is_empty() || known == other)
-                        && (seen.name.is_empty() || *shown == seen.name)
+                || entered.get(name).is_some_and(|entered| {
+                    (other.is_empty() || entered.other == other)
+                        && (seen.name.is_empty() || entered.name == seen.name)
+                        && (entered.met || !seen.met)
                 })
         };
         !(knows(&seen.lid, &seen.phone_number) && knows(&seen.phone_number, &seen.lid))
@@ -90,57 +99,91 @@ impl Contacts {
             if name.is_empty() {
                 continue;
             }
-            let (known, shown) = entered.entry(name).or_default();
+            let entered = entered.entry(name).or_default();
             if !other.is_empty() {
-                *known = other;
+                entered.other = other;
             }
             if !seen.name.is_empty() {
-                shown.clone_from(&seen.name);
+                entered.name.clone_from(&seen.name);
             }
+            entered.met |= seen.met;
         }
     }
 }
 
-fn merged(instance: &InstanceRow, merge: &ContactMerge) -> crate::storage::NewEvent {
-    let payload = Payload::ContactMerged(v1::ContactMerged {
-        contact: Some(rows::contact(instance, &merge.kept)),
-        merged_contact_id: merge.gone.to_string(),
-    });
-    let dedupe_key = format!("contact.merged/{}", merge.gone);
-    events::compose(instance, payload, merge.kept.update_time, &dedupe_key)
+fn event(instance: &InstanceRow, news: &ContactNews) -> NewEvent {
+    let shown = |row| Some(rows::contact(instance, row));
+    let (payload, time, dedupe_key) = match news {
+        ContactNews::Created { contact, time } => {
+            let payload = Payload::ContactCreated(v1::ContactCreated {
+                contact: shown(contact),
+            });
+            (payload, *time, format!("contact.created/{}", contact.id))
+        }
+        ContactNews::Updated { before, after } => {
+            let payload = Payload::ContactUpdated(v1::ContactUpdated {
+                changed_fields: changed_fields(before, after),
+                before: shown(before),
+                after: shown(after),
+            });
+            (payload, after.update_time, String::new())
+        }
+        ContactNews::Merged { kept, gone } => {
+            let payload = Payload::ContactMerged(v1::ContactMerged {
+                contact: shown(kept),
+                merged_contact_id: gone.to_string(),
+            });
+            (payload, kept.update_time, format!("contact.merged/{gone}"))
+        }
+    };
+    events::compose(instance, payload, time, &dedupe_key)
+}
+
+/// In the words of the contract.
+fn changed_fields(before: &ContactRow, after: &ContactRow) -> Vec<String> {
+    let number = before.phone_number != after.phone_number;
+    let changed = [
+        ("jid", number),
+        ("lid", before.lid != after.lid),
+        ("phone_number", number),
+        ("name", before.name != after.name),
+    ];
+    let names = changed.into_iter().filter(|(_, changed)| *changed);
+    names.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// What a message shows of its sender, and of the other side of its chat.
 pub(super) fn of_message(info: &MessageInfo) -> Vec<Sighting> {
     let source = &info.source;
     let time: SystemTime = info.timestamp.into();
-    let seen = |one: Option<&Jid>, other: Option<&Jid>, name: &str| {
-        let mut sighting = Sighting {
-            lid: String::new(),
-            phone_number: String::new(),
-            name: label(name).into_owned(),
-            source: "message".to_owned(),
-            time,
-        };
-        for jid in [one, other].into_iter().flatten() {
-            if jid.is_lid() {
-                sighting.lid = jid.user.to_string();
-            } else if jid.is_pn() {
-                sighting.phone_number = jid.user.to_string();
-            }
-        }
-        sighting
-    };
-    let sender = seen(
-        Some(&source.sender),
-        source.sender_alt.as_ref(),
-        &info.push_name,
-    );
     if !source.is_from_me {
-        return vec![sender];
+        let names = [Some(&source.sender), source.sender_alt.as_ref()];
+        return vec![met(names, label(&info.push_name).into_owned(), time)];
     }
     // Of itself the account learns nothing; but the phone may have written to somebody.
-    vec![seen(Some(&source.chat), source.recipient_alt.as_ref(), "")]
+    let names = [Some(&source.chat), source.recipient_alt.as_ref()];
+    vec![met(names, String::new(), time)]
+}
+
+/// Somebody who is written to.
+pub(super) fn of_recipient(to: &Jid, other: Option<&Jid>) -> Sighting {
+    met([Some(to), other], String::new(), SystemTime::now())
+}
+
+fn met(names: [Option<&Jid>; 2], name: String, time: SystemTime) -> Sighting {
+    let user = |wanted: fn(&Jid) -> bool| {
+        let mut names = names.into_iter().flatten();
+        let found = names.find(|jid| wanted(jid));
+        found.map_or(String::new(), |jid| jid.user.to_string())
+    };
+    Sighting {
+        lid: user(Jid::is_lid),
+        phone_number: user(Jid::is_pn),
+        name,
+        source: "message".to_owned(),
+        time,
+        met: true,
+    }
 }
 
 /// A pair that the library has learnt.
@@ -152,5 +195,6 @@ pub(super) fn of_pair(lid: &str, phone_number: &str, source: &str, seconds: i64)
         name: String::new(),
         source: source.to_owned(),
         time: UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH),
+        met: false,
     }
 }

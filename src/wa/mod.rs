@@ -33,8 +33,8 @@ pub use convert::{
 };
 pub use error::{WaError, network_name};
 pub use groups::{
-    GroupEdit, GroupFault, GroupRefusal, Groups, Invite, Mentions, NewGroup, Picture, Somebody,
-    invite_code,
+    GroupEdit, GroupFault, GroupRefusal, GroupSetting, Groups, Invite, Mentions, NewGroup, Picture,
+    Somebody, invite_code,
 };
 pub use media::{Fetcher, Passage, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};

@@ -122,6 +122,7 @@ pub(super) fn spawn(
         seen,
         client,
         addresses,
+        contacts.clone(),
         groups.clone(),
         stop.clone(),
     );
@@ -371,9 +372,8 @@ impl Session {
         // What WhatsApp confirmed meanwhile it will not say again.
         let mut rest = rest.as_slice();
         while !rest.is_empty() {
-            let told = self.outbox.statuses(rest);
-            rest = &rest[told.read.max(1)..];
-            self.outbox.settle(told).await;
+            let read = self.outbox.observe(rest).await;
+            rest = &rest[read.max(1)..];
         }
     }
 

@@ -1,16 +1,21 @@
 //! The verdict over a round: what phones and callers said against the log and the phones' screens.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use wagate::proto::v1::{ChatKind, MessageStatus, event::Payload, message_content::Content};
+use wagate::proto::v1::{
+    ChatKind, MessageStatus, MessageStatusUpdated, event::Payload, message_content::Content,
+};
 
 use crate::{
-    ledger::{Inbound, Ledger},
+    ledger::{Inbound, Ledger, Outbound, Recipient},
     people::Account,
     tally::Tally,
     watch::Log,
     wire::Wire,
 };
+
+/// How many messages may have readers whose question was never answered: one for so many deaths.
+const DEATHS_PER_UNANSWERED: u64 = 10;
 
 /// What the audit carries from round to round.
 #[derive(Default)]
@@ -29,8 +34,22 @@ pub fn audit(
     tally: &mut Tally,
 ) {
     check_sequences(log, ledger, carried);
-    check_inbound(log, accounts, wire, ledger, tally);
-    check_outbound(log, accounts, ledger, tally);
+    let mut unanswered = HashSet::new();
+    check_inbound(log, accounts, wire, ledger, (&mut *tally, &mut unanswered));
+    check_outbound(log, accounts, wire, ledger, (&mut *tally, &mut unanswered));
+    tally.unanswered += unanswered.len() as u64;
+    let deaths = tally.kills
+        + tally
+            .points
+            .values()
+            .map(|(at, short)| at + short)
+            .sum::<u64>();
+    if tally.unanswered > deaths / DEATHS_PER_UNANSWERED {
+        ledger.complain(format!(
+            "{} messages were asked for again in vain, too many for {deaths} deaths",
+            tally.unanswered
+        ));
+    }
     for event in log.events() {
         tally.events += 1;
         match &event.payload {
@@ -66,7 +85,13 @@ fn check_sequences(log: &Log, ledger: &Ledger, carried: &mut Carried) {
 }
 
 /// Everything that was sent to an instance is in its log once, in the order of its sender.
-fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, tally: &mut Tally) {
+fn check_inbound(
+    log: &Log,
+    accounts: &[Account],
+    wire: &Wire,
+    ledger: &Ledger,
+    (tally, unanswered): (&mut Tally, &mut HashSet<String>),
+) {
     let mut received: HashMap<(&str, &str), u32> = HashMap::new();
     let mut texts: HashMap<(&str, &str), Vec<(&str, &str)>> = HashMap::new();
     for event in log.events() {
@@ -90,16 +115,16 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
     let books = ledger.books();
     let mut complaints = Vec::new();
     // What one instance sent to another is as much a message as what a phone sent.
-    let between = books.outbound.iter().filter_map(|sent| {
-        let to = accounts
-            .iter()
-            .position(|account| account.number == sent.to)?;
-        Some((to, &sent.message_id))
+    let between = books.outbound.iter().flat_map(|sent| {
+        let accounts = accounts.iter().enumerate();
+        let readers = accounts.filter(|(_, account)| sent.readers.contains(&account.number));
+        readers.map(|(reader, _)| (reader, &sent.message_id))
     });
     let from_phones = books
         .inbound
         .iter()
         .map(|sent| (sent.instance, &sent.message_id));
+    let answered_for: HashSet<&String> = books.outbound.iter().map(|one| &one.message_id).collect();
     for (instance, id) in from_phones.chain(between) {
         let key = (instance, id.clone());
         let (acked, handed) = wire.with(|notes| {
@@ -115,6 +140,12 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
                 "the message {id} is {times} times in the log of {}",
                 accounts[instance].name
             )),
+            // A gateway's own message that it was asked for again, and died.
+            None if answered_for.contains(id)
+                && wire.with(|notes| notes.asked_again.contains(&key)) =>
+            {
+                unanswered.insert(id.clone());
+            }
             None => complaints.push(format!(
                 "the message {id} is not in the log of {}; acknowledged: {acked}, delivered: {handed}; \
                  its trail:\n     {}",
@@ -160,9 +191,15 @@ fn check_inbound(log: &Log, accounts: &[Account], wire: &Wire, ledger: &Ledger, 
 }
 
 /// Everything that was accepted went out once, under one id, and says so.
-fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut Tally) {
+fn check_outbound(
+    log: &Log,
+    accounts: &[Account],
+    wire: &Wire,
+    ledger: &Ledger,
+    (tally, unanswered): (&mut Tally, &mut HashSet<String>),
+) {
     let mut told: HashMap<(&str, &str), u32> = HashMap::new();
-    let mut statuses: HashMap<(&str, &str), Vec<i32>> = HashMap::new();
+    let mut statuses: HashMap<(&str, &str), Vec<&MessageStatusUpdated>> = HashMap::new();
     for event in log.events() {
         match &event.payload {
             Some(Payload::MessageSent(sent)) => {
@@ -173,7 +210,7 @@ fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut 
             Some(Payload::MessageStatus(update)) => statuses
                 .entry((&event.instance, &update.message_id))
                 .or_default()
-                .push(update.status),
+                .push(update),
             _ => {}
         }
     }
@@ -204,28 +241,26 @@ fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut 
             )),
         }
         let statuses = statuses.remove(&key).unwrap_or_default();
-        if !statuses.is_sorted_by(|one, next| one < next) {
-            complaints.push(format!(
-                "the status of {id} did not only rise: {statuses:?}"
-            ));
-        }
-        if statuses.first() != Some(&MessageStatus::Pending.into())
-            || statuses.contains(&MessageStatus::Error.into())
-        {
-            complaints.push(format!("the statuses of {id} are {statuses:?}"));
-        }
-        let received = statuses.last() >= Some(&MessageStatus::Received.into());
+        complaints.extend(check_statuses(sent, &statuses));
+        let mut every = statuses.iter().map(|update| update.status());
+        let received = every.any(|status| status >= MessageStatus::Received);
         tally.receipts += u64::from(received);
-        match times_seen.get(&(sent.to.to_string(), id)) {
-            Some(1) => {}
-            times => complaints.push(format!(
-                "{id} was seen {} times by {}",
-                times.copied().unwrap_or_default(),
-                sent.to
-            )),
+        let asked = wire.with(|notes| notes.asked_back.contains(id));
+        for reader in &sent.readers {
+            match times_seen.get(&(reader.to_string(), id)) {
+                Some(1) => {}
+                None if asked => {
+                    unanswered.insert(id.to_owned());
+                }
+                times => complaints.push(format!(
+                    "{id} was seen {} times by {reader}",
+                    times.copied().unwrap_or_default(),
+                )),
+            }
         }
         let ids = ids_of.get(&*sent.text);
-        if ids.is_none_or(|ids| ids.len() != 1) {
+        let unseen = ids.is_none() && asked;
+        if !unseen && ids.is_none_or(|ids| ids.len() != 1) {
             complaints.push(format!("{:?} was seen under the ids {ids:?}", sent.text));
         }
     }
@@ -247,6 +282,34 @@ fn check_outbound(log: &Log, accounts: &[Account], ledger: &Ledger, tally: &mut 
     for complaint in complaints {
         ledger.complain(complaint);
     }
+}
+
+/// Statuses begin with PENDING and only rise: those of a message to a group for every participant.
+fn check_statuses(sent: &Outbound, statuses: &[&MessageStatusUpdated]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut of: BTreeMap<&str, Vec<MessageStatus>> = BTreeMap::new();
+    for update in statuses {
+        let party = match (&update.party, sent.to) {
+            (Some(party), Recipient::Group(_)) if party.jid.is_empty() => &*party.lid,
+            (Some(party), Recipient::Group(_)) => &*party.jid,
+            _ => "",
+        };
+        of.entry(party).or_default().push(update.status());
+    }
+    let id = &sent.message_id;
+    for (party, statuses) in of {
+        if !statuses.is_sorted_by(|one, next| one < next) {
+            complaints.push(format!(
+                "the status of {id} for {party:?} did not only rise: {statuses:?}"
+            ));
+        }
+    }
+    let statuses: Vec<_> = statuses.iter().map(|update| update.status()).collect();
+    if statuses.first() != Some(&MessageStatus::Pending) || statuses.contains(&MessageStatus::Error)
+    {
+        complaints.push(format!("the statuses of {id} are {statuses:?}"));
+    }
+    complaints
 }
 
 fn text_of(content: Option<&wagate::proto::v1::MessageContent>) -> &str {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use wagate::sandbox::Number;
+use wagate::sandbox::{GroupId, Number};
 
 /// Complaints that are kept word by word; the rest is counted.
 const COMPLAINTS: usize = 40;
@@ -19,12 +19,22 @@ pub struct Inbound {
     pub message_id: String,
 }
 
+/// To whom a caller writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    Person(Number),
+    /// A group that everybody is in.
+    Group(GroupId),
+}
+
 /// A text that a caller had sent, answered at last.
 #[derive(Clone, Debug)]
 pub struct Outbound {
     /// Index of the instance.
     pub instance: usize,
-    pub to: Number,
+    pub to: Recipient,
+    /// On whose screens it must appear.
+    pub readers: Vec<Number>,
     pub text: String,
     pub message_id: String,
 }

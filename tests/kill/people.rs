@@ -18,7 +18,7 @@ use wagate::{
 use crate::{
     api::{Api, passes_by_itself},
     gateway::Door,
-    ledger::{Inbound, Ledger, Outbound, Seen},
+    ledger::{Inbound, Ledger, Outbound, Recipient, Seen},
 };
 
 /// How long a call may take, longer than the gateway takes for one.
@@ -62,7 +62,9 @@ pub struct Errand {
 /// Something a caller is to have sent.
 pub struct Order {
     pub instance: usize,
-    pub to: Number,
+    pub to: Recipient,
+    /// Who reads it there.
+    pub readers: Vec<Number>,
     pub text: String,
     pub request_id: String,
     /// Give the first call up after so long, as a caller with little patience.
@@ -151,7 +153,10 @@ pub async fn caller(
             let api = Api::ready(&mut door).await?;
             let request = v1::SendMessageRequest {
                 instance: instance.name.clone(),
-                recipient: order.to.to_string(),
+                recipient: match order.to {
+                    Recipient::Person(number) => number.to_string(),
+                    Recipient::Group(group) => group.jid().to_string(),
+                },
                 content: Some(v1::send_message_request::Content::Text(v1::TextContent {
                     text: order.text.clone(),
                     ..Default::default()
@@ -202,6 +207,7 @@ pub async fn caller(
             ledger.books().outbound.push(Outbound {
                 instance: order.instance,
                 to: order.to,
+                readers: order.readers,
                 text: order.text,
                 message_id,
             });

@@ -25,6 +25,8 @@ pub struct Tally {
     pub unreadable: u64,
     pub outbound: u64,
     pub receipts: u64,
+    /// Messages that a reader asked for again and never got.
+    pub unanswered: u64,
     pub tries: Tries,
     pub events: u64,
     pub subscribers: u64,
@@ -80,10 +82,11 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             out,
-            "outbound     {} accepted, {} told as received; {} calls: {} refused, {} abandoned, {} \
-             repeated",
+            "outbound     {} accepted, {} told as received, {} asked for again in vain; {} calls: {} \
+             refused, {} abandoned, {} repeated",
             self.outbound,
             self.receipts,
+            self.unanswered,
             self.tries.calls,
             self.tries.refused,
             self.tries.abandoned,

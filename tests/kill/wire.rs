@@ -24,6 +24,8 @@ pub struct Notes {
     pub retries: u64,
     /// Those messages; each may come after what was written after it.
     pub asked_again: HashSet<(usize, String)>,
+    /// Messages of the gateway that a reader could not read and asked it for again.
+    pub asked_back: HashSet<String>,
     /// What went by about each message, for whoever wonders where one went.
     trails: HashMap<(usize, String), Vec<String>>,
 }
@@ -66,6 +68,7 @@ impl Notes {
         self.acked.clear();
         self.handed.clear();
         self.asked_again.clear();
+        self.asked_back.clear();
         self.trails.clear();
     }
 
@@ -88,6 +91,11 @@ impl Notes {
         match entry.direction {
             Direction::ToDevice if head.starts_with("<message ") => {
                 *self.handed.entry((instance, id.to_owned())).or_default() += 1;
+            }
+            Direction::ToDevice
+                if head.starts_with("<receipt ") && attribute(head, "type") == Some("retry") =>
+            {
+                self.asked_back.insert(id.to_owned());
             }
             Direction::FromDevice if head.starts_with("<receipt ") => {
                 match attribute(head, "type") {

@@ -1,7 +1,10 @@
 //! The people an instance has met, by whichever of their names.
 
 use tonic::{Code, Status};
-use wagate::{proto::v1, sandbox::PhoneOptions};
+use wagate::{
+    proto::v1::{self, event::Payload},
+    sandbox::{NewGroup, PhoneOptions},
+};
 
 use crate::support::{Api, Stage, Watcher, info, violated_field};
 
@@ -87,6 +90,73 @@ async fn one_person_is_one_contact_by_number_and_by_hidden_identity() {
     stage.restart_gateway().await;
     let api = stage.api().await;
     assert_eq!(contact(&api, &number).await.unwrap(), met);
+}
+
+/// Waits until an event has told of a contact.
+async fn until_created(watcher: &mut Watcher, number: &str) -> v1::Contact {
+    let found = watcher.once("a new contact", |event| match &event.payload {
+        Some(Payload::ContactCreated(created)) => {
+            let contact = created.contact.clone()?;
+            (contact.phone_number == number).then_some(contact)
+        }
+        _ => None,
+    });
+    found.await
+}
+
+fn created_count(watcher: &Watcher) -> usize {
+    let created = |event: &&v1::Event| matches!(event.payload, Some(Payload::ContactCreated(_)));
+    watcher.seen.iter().filter(created).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_met_is_told_once_and_who_only_shares_a_group_is_not() {
+    let stage = Stage::new().await;
+    let api = stage.api().await;
+    let (instance, owner) = stage.open_instance(&api, "one").await;
+    let (ann, ben) = (stage.phone("Ann").await, stage.phone("Ben").await);
+    let (cleo, dan) = (stage.phone("Cleo").await, stage.phone("Dan").await);
+    let mut watcher = Watcher::from_earliest(&api).await;
+
+    // They share a group: contacts, of whom nothing is told.
+    let new = NewGroup {
+        subject: "Chess".to_owned(),
+        members: vec![owner.number, ben.number, cleo.number, dan.number],
+        number_addressed: false,
+    };
+    let (group, _) = stage.network.create_group(ann.number, new).await.unwrap();
+    let jid = format!("{group}@g.us");
+    watcher.until_group_created(&instance.id, &jid).await;
+    let (ben_number, cleo_number) = (ben.number.to_string(), cleo.number.to_string());
+    api.send("one", &jid, "hello all").await.unwrap();
+
+    // One writes, to one is written.
+    ben.send(&instance.phone_number, "hello").await;
+    watcher.until_received(&instance.id, "hello").await;
+    let told = until_created(&mut watcher, &ben_number).await;
+    assert_eq!(told.name, "Ben");
+    assert_eq!(told, contact(&api, &ben_number).await.unwrap());
+    api.send("one", &cleo_number, "hello").await.unwrap();
+    let told = until_created(&mut watcher, &cleo_number).await;
+    assert_eq!((&*told.name, &told.instance), ("", &instance.id));
+
+    // Once: what comes later is a change, and only if there is one.
+    cleo.send(&instance.phone_number, "who is it?").await;
+    ben.send(&instance.phone_number, "hello again").await;
+    watcher.until_received(&instance.id, "hello again").await;
+    let named = watcher.once("a name", |event| match &event.payload {
+        Some(Payload::ContactUpdated(update)) => Some(update.clone()),
+        _ => None,
+    });
+    let named = named.await;
+    assert_eq!(named.changed_fields, ["name"]);
+    assert_eq!(named.before.unwrap(), told);
+    let after = named.after.unwrap();
+    assert_eq!((&after.id, &*after.name), (&told.id, "Cleo"));
+    assert_eq!(after, contact(&api, &cleo_number).await.unwrap());
+    watcher.until_received(&instance.id, "who is it?").await;
+    assert_eq!(created_count(&watcher), 2);
+    assert!(contact(&api, &dan.number.to_string()).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

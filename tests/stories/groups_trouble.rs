@@ -4,14 +4,32 @@ use wagate::{
     proto::v1::{
         self, GroupMembership, GroupParticipantChange as Change, ParticipantAction, event::Payload,
     },
-    sandbox::{GroupSetting, MemberChange, NewGroup},
+    sandbox::{Direction, GroupSetting, MemberChange, NewGroup, Number},
 };
 
 use crate::support::{
-    Stage, Watcher,
+    Stage, TestPhone, Watcher,
     groups::{id, members, new_group},
     info, violated_field, within,
 };
+
+/// How many changes and messages the account's companion has sent.
+fn sent_by(stage: &Stage, owner: &TestPhone) -> usize {
+    let entries = stage.network.wire_log(owner.companion(), 0);
+    let changes = entries.iter().filter(|entry| {
+        let text = &entry.text;
+        let of_groups = text.contains("w:g2") || text.contains("w:profile:picture");
+        let changes = of_groups && text.starts_with("<iq") && text.contains("\"set\"");
+        entry.direction == Direction::FromDevice && (changes || text.starts_with("<message"))
+    });
+    changes.count()
+}
+
+/// Invented numbers.
+fn numbers(count: usize) -> Vec<Number> {
+    let text = |n| format!("155500{n:05}");
+    (0..count).map(|n| text(n).parse().unwrap()).collect()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_refused_before_anything_is_sent() {
@@ -20,9 +38,11 @@ async fn bad_input_is_refused_before_anything_is_sent() {
     let (_, owner) = stage.open_instance(&api, "one").await;
     let ann = stage.phone("Ann").await;
     let group = api.create_group("one", "Chess", &[ann.number]).await.id;
+    let sent = sent_by(&stage, &owner);
+    assert!(sent > 0);
 
     let long = "x".repeat(101);
-    let everybody: Vec<String> = (0..1_024).map(|n| format!("155500{n:05}")).collect();
+    let everybody: Vec<String> = numbers(1_024).iter().map(ToString::to_string).collect();
     let create = |change: &dyn Fn(&mut v1::CreateGroupRequest)| {
         let mut request = new_group("one", "Fine", &[]);
         change(&mut request);
@@ -108,6 +128,26 @@ async fn bad_input_is_refused_before_anything_is_sent() {
             "subject",
         ),
         (
+            vec!["announce", "subject"],
+            v1::UpdateGroupRequest {
+                subject: long.clone(),
+                announce: true,
+                ..Default::default()
+            },
+            "GROUP_SUBJECT_INVALID",
+            "subject",
+        ),
+        (
+            vec!["announce", "description"],
+            v1::UpdateGroupRequest {
+                description: "x".repeat(2_049),
+                announce: true,
+                ..Default::default()
+            },
+            "GROUP_DESCRIPTION_INVALID",
+            "description",
+        ),
+        (
             vec!["picture"],
             v1::UpdateGroupRequest {
                 picture: b"not a picture".as_slice().into(),
@@ -115,6 +155,25 @@ async fn bad_input_is_refused_before_anything_is_sent() {
             },
             "PICTURE_INVALID",
             "picture",
+        ),
+        (
+            vec!["announce", "picture"],
+            v1::UpdateGroupRequest {
+                picture: b"\xff\xd8\xff\xe0 begins like one".as_slice().into(),
+                announce: true,
+                ..Default::default()
+            },
+            "PICTURE_INVALID",
+            "picture",
+        ),
+        (
+            vec!["ephemeral_seconds"],
+            v1::UpdateGroupRequest {
+                ephemeral_seconds: u32::MAX,
+                ..Default::default()
+            },
+            "FIELD_INVALID",
+            "ephemeral_seconds",
         ),
     ] {
         let refused = api.update_group("one", &group, &mask, fields).await;
@@ -136,6 +195,10 @@ async fn bad_input_is_refused_before_anything_is_sent() {
     let people = [ann.number];
     let nothing = api.participants("one", &group, nothing, &people);
     assert_eq!(violated_field(&nothing.await.unwrap_err()), "action");
+    let many = api.participants("one", &group, add, &numbers(1_024)).await;
+    let many = many.unwrap_err();
+    assert_eq!(info(&many), "PARTICIPANTS_TOO_MANY");
+    assert_eq!(violated_field(&many), "participants");
     let junk = api.join("one", "https://example.com/not an invite!").await;
     assert_eq!(info(&junk.unwrap_err()), "INVITE_INVALID");
     let unknown = v1::SendMessageRequest {
@@ -151,6 +214,68 @@ async fn bad_input_is_refused_before_anything_is_sent() {
     let unknown = api.messages().send_message(unknown).await.unwrap_err();
     assert_eq!(info(&unknown), "MESSAGE_NOT_FOUND");
     assert_eq!(violated_field(&unknown), "quoted_message_id");
+    assert_eq!(sent_by(&stage, &owner), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_group_or_not_ones_own_is_refused() {
+    let stage = Stage::new().await;
+    let api = stage.api().await;
+    let (_, owner) = stage.open_instance(&api, "one").await;
+    let ann = stage.phone("Ann").await;
+    let new = NewGroup {
+        subject: "Ann's".to_owned(),
+        members: Vec::new(),
+        number_addressed: false,
+    };
+    let (hers, _) = stage.network.create_group(ann.number, new).await.unwrap();
+    let hers = format!("{hers}@g.us");
+    let sent = sent_by(&stage, &owner);
+    for (group, reason, writing) in [
+        ("x@g.us", "GROUP_ID_INVALID", "RECIPIENT_INVALID"),
+        ("no group", "GROUP_ID_INVALID", "RECIPIENT_INVALID"),
+        (
+            "120363999999999999@g.us",
+            "GROUP_NOT_FOUND",
+            "GROUP_NOT_FOUND",
+        ),
+        (&hers, "GROUP_NOT_MEMBER", "GROUP_NOT_MEMBER"),
+    ] {
+        let renamed = v1::UpdateGroupRequest {
+            subject: "Mine".to_owned(),
+            ..Default::default()
+        };
+        let promote = ParticipantAction::Promote;
+        let requests = v1::ListJoinRequestsRequest {
+            instance: "one".to_owned(),
+            group: group.to_owned(),
+        };
+        let reset = v1::ResetInviteLinkRequest {
+            instance: "one".to_owned(),
+            group: group.to_owned(),
+            ..Default::default()
+        };
+        for refused in [
+            api.group("one", group).await.unwrap_err(),
+            api.update_group("one", group, &["subject"], renamed)
+                .await
+                .unwrap_err(),
+            api.participants("one", group, promote, &[ann.number])
+                .await
+                .unwrap_err(),
+            api.invite_link("one", group).await.unwrap_err(),
+            api.groups().reset_invite_link(reset).await.unwrap_err(),
+            api.groups().list_join_requests(requests).await.unwrap_err(),
+            api.leave("one", group).await.unwrap_err(),
+        ] {
+            let told = (&*info(&refused), &*violated_field(&refused));
+            assert_eq!(told, (reason, "group"), "{group}");
+        }
+        let refused = api.send("one", group, "hello?").await.unwrap_err();
+        let told = (&*info(&refused), &*violated_field(&refused));
+        assert_eq!(told, (writing, "recipient"), "{group}");
+    }
+    assert_eq!(sent_by(&stage, &owner), sent);
 }
 
 #[tokio::test(flavor = "multi_thread")]

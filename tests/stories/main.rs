@@ -11,6 +11,7 @@ mod ending;
 mod errors;
 mod foreign;
 mod groups;
+mod groups_failing;
 mod groups_joining;
 mod groups_talking;
 mod groups_trouble;

@@ -137,13 +137,8 @@ impl Pages {
             // One more than asked for tells whether there is a next page.
             limit: size + 1,
         };
-        let mut found = storage.query_messages(query).await?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let token = match found.last() {
-            Some((last, _)) if more => page::token(self.method, &key(*last)),
-            _ => String::new(),
-        };
+        let found = storage.query_messages(query).await?;
+        let (found, token) = page::cut(self.method, found, size, |(last, _)| key(*last));
         let messages = found.iter().map(|(_, row)| message_resource(row));
         Ok((messages.collect::<Result<_, _>>()?, token))
     }

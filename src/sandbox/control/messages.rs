@@ -3,10 +3,8 @@
 use tonic::Response;
 
 use super::{Answer, number, timestamp};
-use crate::{
-    proto::sandbox_v1::{self as pb, send_message_request::Content},
-    sandbox::{Chat, GroupId, PhonePoll, Sandbox, SandboxError},
-};
+use crate::proto::sandbox_v1::{self as pb, send_message_request::Content};
+use crate::sandbox::{Chat, GroupId, PhonePoll, Sandbox, SandboxError};
 
 pub(super) async fn send(
     sandbox: &Sandbox,

@@ -4,7 +4,10 @@
 
 use wacore_binary::builder::NodeBuilder;
 
-use super::{Phone, send::message_id};
+use super::{
+    Phone,
+    send::{for_devices, message_id},
+};
 use crate::sandbox::{
     address::{DeviceAddress, Number},
     error::SandboxError,
@@ -48,14 +51,8 @@ impl Phone {
         }
         network.store.commit(&batch)?;
         let id = id.unwrap_or_else(message_id);
-        let stanza = NodeBuilder::new("message")
-            .attr("to", route.chat)
-            .attr("id", id.as_str())
-            .attr("type", "text")
-            .children([NodeBuilder::new("participants")
-                .children(participants)
-                .build()])
-            .build();
+        let stanza = NodeBuilder::new("message").attr("type", "text");
+        let stanza = for_devices(stanza, route.chat, &id, participants);
         network.receive(connection, self.role(), stanza);
         Ok(id)
     }

@@ -1,4 +1,4 @@
-//! A phone in a group chat: writing with a sender key, reading those of others, asking for what it cannot read.
+//! A phone in a group chat: writing with a sender key, and reading those of others.
 
 use std::collections::BTreeSet;
 
@@ -238,29 +238,12 @@ impl Phone {
             network.store.commit(&batch)?;
             return Ok(false);
         };
-        let own = device.number == self.number;
-        let message = match message.device_sent_message.into_option() {
-            Some(copy) if own => copy.message.into_option().unwrap_or_default(),
-            copy => Message {
-                device_sent_message: copy.into(),
-                ..message
-            },
+        let message = InboxMessage {
+            group: Some(group),
+            by_lid: wire::jid(node, "participant").is_some_and(|jid| jid.is_lid()),
+            ..self.entry(id, device, node, message)
         };
-        let seen = self.inbox.stage(
-            InboxMessage {
-                sequence: 0,
-                id,
-                chat: device.number,
-                group: Some(group),
-                sender: device,
-                by_lid: wire::jid(node, "participant").is_some_and(|jid| jid.is_lid()),
-                push_name: wire::text(node, "notify").unwrap_or_default(),
-                time: since_epoch(wire::number(node, "t").unwrap_or_else(wire::now)),
-                text: text_of(&message),
-                message: Bytes::from(message.encode_to_vec()),
-            },
-            &mut batch,
-        );
+        let seen = self.inbox.stage(message, &mut batch);
         network.store.commit(&batch)?;
         self.inbox.publish(seen);
         Ok(true)

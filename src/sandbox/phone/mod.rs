@@ -335,24 +335,12 @@ impl Phone {
     /// New one-time prekeys, stored here before the network can hand them out.
     async fn upload_prekeys(&self, network: &Network, connection: ConnectionId) {
         let mut mind = self.mind.lock().await;
-        let mut batch = Batch::default();
-        let first = mind.next_prekey;
-        mind.next_prekey += PREKEYS;
-        batch.put(format!("prekeys/{}", self.number), &mind.next_prekey);
-        let keys = mind
-            .signal
-            .generate_prekeys(first..first + PREKEYS, &mut batch);
-        if let Err(error) = network.store.commit(&batch) {
-            tracing::error!(%error, "a phone cannot store its prekeys");
+        let Some(keys) = self.new_prekeys(network, &mut mind, PREKEYS) else {
             return;
-        }
+        };
         let Ok(signed) = self.stored.signed_prekey.pair() else {
             return;
         };
-        let keys: Vec<(u32, [u8; 32])> = keys
-            .iter()
-            .map(|(id, key)| (*id, public_bytes(key)))
-            .collect();
         let upload = wacore::prekeys::PreKeyUtils::build_upload_prekeys_request(
             self.stored.registration,
             &public_bytes(&self.identity.public_key),
@@ -363,6 +351,28 @@ impl Phone {
         );
         let request = request(network, "encrypt", upload);
         network.receive(connection, self.role(), request);
+    }
+
+    /// One-time prekeys that nobody has been given, by their ids; none if they can't be stored.
+    fn new_prekeys(
+        &self,
+        network: &Network,
+        mind: &mut Mind,
+        count: u32,
+    ) -> Option<Vec<(u32, [u8; 32])>> {
+        let mut batch = Batch::default();
+        let first = mind.next_prekey;
+        mind.next_prekey += count;
+        batch.put(format!("prekeys/{}", self.number), &mind.next_prekey);
+        let made = mind
+            .signal
+            .generate_prekeys(first..first + count, &mut batch);
+        if let Err(error) = network.store.commit(&batch) {
+            tracing::error!(%error, "a phone cannot store its prekeys");
+            return None;
+        }
+        let public = made.iter().map(|(id, key)| (*id, public_bytes(key)));
+        Some(public.collect())
     }
 }
 

@@ -131,6 +131,27 @@ impl Phone {
         } else {
             Some(device.number)
         };
+        let message = InboxMessage {
+            chat: chat.unwrap_or(self.number),
+            by_lid: from.is_lid(),
+            ..self.entry(id, device, node, message)
+        };
+        let seen = self.inbox.stage(message, &mut batch);
+        // Stored before the network hears that it arrived.
+        network.store.commit(&batch)?;
+        self.inbox.publish(seen);
+        Ok(None)
+    }
+
+    /// What the inbox shows of a message: what another own device wrote comes in an envelope.
+    pub(super) fn entry(
+        &self,
+        id: String,
+        device: DeviceAddress,
+        node: &Node,
+        message: Message,
+    ) -> InboxMessage {
+        let own = device.number == self.number;
         let message = match message.device_sent_message.into_option() {
             Some(copy) if own => copy.message.into_option().unwrap_or_default(),
             copy => Message {
@@ -138,25 +159,18 @@ impl Phone {
                 ..message
             },
         };
-        let seen = self.inbox.stage(
-            InboxMessage {
-                sequence: 0,
-                id,
-                chat: chat.unwrap_or(self.number),
-                group: None,
-                sender: device,
-                by_lid: from.is_lid(),
-                push_name: wire::text(node, "notify").unwrap_or_default(),
-                time: since_epoch(wire::number(node, "t").unwrap_or_else(wire::now)),
-                text: text_of(&message),
-                message: Bytes::from(message.encode_to_vec()),
-            },
-            &mut batch,
-        );
-        // Stored before the network hears that it arrived.
-        network.store.commit(&batch)?;
-        self.inbox.publish(seen);
-        Ok(None)
+        InboxMessage {
+            sequence: 0,
+            id,
+            chat: device.number,
+            group: None,
+            sender: device,
+            by_lid: false,
+            push_name: wire::text(node, "notify").unwrap_or_default(),
+            time: since_epoch(wire::number(node, "t").unwrap_or_else(wire::now)),
+            text: text_of(&message),
+            message: Bytes::from(message.encode_to_vec()),
+        }
     }
 
     /// A switched-on phone says that a message arrived; a dormant one only takes it off the network's hands.

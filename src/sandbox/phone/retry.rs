@@ -6,7 +6,6 @@ use wacore_binary::{Node, builder::NodeBuilder};
 use super::{Phone, SIGNED_PREKEY_ID, public_bytes};
 use crate::sandbox::{
     network::{ConnectionId, Network},
-    store::Batch,
     wire,
 };
 
@@ -58,12 +57,7 @@ impl Phone {
     /// Keys that nobody else is given.
     async fn fresh_keys(&self, network: &Network) -> Option<Node> {
         let mut mind = self.mind.lock().await;
-        let mut batch = Batch::default();
-        let first = mind.next_prekey;
-        mind.next_prekey += 1;
-        batch.put(format!("prekeys/{}", self.number), &mind.next_prekey);
-        let made = mind.signal.generate_prekeys(first..first + 1, &mut batch);
-        network.store.commit(&batch).ok()?;
+        let made = self.new_prekeys(network, &mut mind, 1)?;
         let (id, one_time) = made.into_iter().next()?;
         let signed = self.stored.signed_prekey.pair().ok()?;
         // Ids have three bytes on the wire.
@@ -71,7 +65,7 @@ impl Phone {
         let one_time = NodeBuilder::new("key")
             .children([
                 wire::leaf("id", id_bytes(id)),
-                wire::leaf("value", public_bytes(&one_time)),
+                wire::leaf("value", one_time),
             ])
             .build();
         let signed = NodeBuilder::new("skey")

@@ -104,13 +104,8 @@ impl Phone {
         // A ratchet that has moved must be stored before what it encrypted can be seen.
         network.store.commit(&batch)?;
         self.inbox.publish(seen);
-        let stanza = kind(NodeBuilder::new("message"), &message)
-            .attr("to", route.chat)
-            .attr("id", id.as_str())
-            .children([NodeBuilder::new("participants")
-                .children(participants)
-                .build()])
-            .build();
+        let stanza = kind(NodeBuilder::new("message"), &message);
+        let stanza = for_devices(stanza, route.chat, &id, participants);
         network.receive(connection, self.role(), stanza);
         Ok(SentText {
             id,
@@ -293,6 +288,21 @@ pub(super) fn kind(stanza: NodeBuilder, message: &Message) -> NodeBuilder {
         Some(edit) => stanza.attr("edit", edit.to_string_val()),
         None => stanza,
     }
+}
+
+/// A message to a person, begun with what it is, with a ciphertext for each device.
+pub(super) fn for_devices(
+    stanza: NodeBuilder,
+    chat: Jid,
+    id: &str,
+    participants: Vec<Node>,
+) -> Node {
+    let participants = NodeBuilder::new("participants").children(participants);
+    stanza
+        .attr("to", chat)
+        .attr("id", id)
+        .children([participants.build()])
+        .build()
 }
 
 /// An id as phones make them.

@@ -31,6 +31,18 @@ pub fn new_group(subject: &str, members: &[Number], by_lid: bool) -> NewGroup {
     }
 }
 
+/// Ada, Bob and Eve.
+pub async fn trio(sandbox: &Sandbox) -> (Number, Number, Number) {
+    let (ada, bob) = (phone(sandbox, "Ada").await, phone(sandbox, "Bob").await);
+    (ada, bob, phone(sandbox, "Eve").await)
+}
+
+/// A group called Tea that names its members by hidden identity.
+pub async fn tea(sandbox: &Sandbox, owner: Number, members: &[Number]) -> GroupId {
+    let new = new_group("Tea", members, true);
+    sandbox.create_group(owner, new).await.unwrap().0
+}
+
 async fn talk(by_lid: bool) {
     let sandbox = sandbox().await;
     let (ada, bob, eve) = (
@@ -114,11 +126,7 @@ async fn a_group_talks_by_number() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_creates_and_runs_a_group() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
+    let (ada, bob, eve) = trio(&sandbox).await;
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
     let (other, _) = Gateway::paired(&sandbox, bob).await;
     let client = gateway.client();

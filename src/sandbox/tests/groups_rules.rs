@@ -6,7 +6,10 @@ use whatsapp_rust::features::{
     MemberShareHistoryMode,
 };
 
-use super::{groups::new_group, *};
+use super::{
+    groups::{tea, trio},
+    *,
+};
 
 fn denied<T: std::fmt::Debug>(result: Result<T, SandboxError>) -> u16 {
     match result {
@@ -27,15 +30,8 @@ async fn shy_phone(sandbox: &Sandbox, name: &str) -> Number {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_admins_do_what_the_settings_leave_to_them() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
-    let (group, _) = sandbox
-        .create_group(ada, new_group("Tea", &[bob], true))
-        .await
-        .unwrap();
+    let (ada, bob, eve) = trio(&sandbox).await;
+    let group = tea(&sandbox, ada, &[bob]).await;
     let set = async |phone, setting| sandbox.set_group(phone, group, setting).await;
     // A member edits and adds at first, and never decides.
     let subject = |text: &str| GroupSetting::Subject(text.to_owned());
@@ -85,15 +81,8 @@ async fn only_admins_do_what_the_settings_leave_to_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_touches_the_owner_and_ranks_pass_on() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
-    let (group, _) = sandbox
-        .create_group(ada, new_group("Tea", &[bob, eve], true))
-        .await
-        .unwrap();
+    let (ada, bob, eve) = trio(&sandbox).await;
+    let group = tea(&sandbox, ada, &[bob, eve]).await;
     let change = async |phone, change, whom| {
         let outcomes = sandbox.change_members(phone, group, change, &[whom]).await;
         outcomes.unwrap()[0].code
@@ -184,11 +173,7 @@ async fn who_may_not_be_added_is_invited() {
 #[tokio::test(flavor = "multi_thread")]
 async fn people_come_by_the_invite_code() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
+    let (ada, bob, eve) = trio(&sandbox).await;
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
     let (bobs, _) = Gateway::paired(&sandbox, bob).await;
     let (client, groups) = (gateway.client(), bobs.client());
@@ -261,16 +246,9 @@ async fn people_come_by_the_invite_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn admins_answer_requests_to_join() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
+    let (ada, bob, eve) = trio(&sandbox).await;
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(ada, new_group("Tea", &[], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, ada, &[]).await;
     let approval = GroupSetting::Approval(true);
     sandbox.set_group(ada, group, approval).await.unwrap();
     let code = sandbox.group(group).unwrap().invite;
@@ -327,15 +305,8 @@ async fn admins_answer_requests_to_join() {
 #[tokio::test(flavor = "multi_thread")]
 async fn members_propose_and_admins_decide() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
-    let (group, _) = sandbox
-        .create_group(ada, new_group("Tea", &[bob], true))
-        .await
-        .unwrap();
+    let (ada, bob, eve) = trio(&sandbox).await;
+    let group = tea(&sandbox, ada, &[bob]).await;
     let approval = GroupSetting::Approval(true);
     sandbox.set_group(ada, group, approval).await.unwrap();
     let change = async |phone, change| {
@@ -358,10 +329,7 @@ async fn members_may_hand_out_the_code_if_admins_let_them() {
     let sandbox = sandbox().await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(ada, new_group("Tea", &[bob], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, ada, &[bob]).await;
     assert_eq!(denied(sandbox.group_invite(bob, group, false).await), 401);
     let (client, jid) = (gateway.client(), group.jid());
     let groups = client.groups();
@@ -387,10 +355,7 @@ async fn a_message_in_the_other_addressing_is_refused() {
     let sandbox = sandbox().await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
     let (gateway, device) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     let message = NodeBuilder::new("message")
         .attr("to", group.jid())
         .attr("id", "A1")
@@ -417,10 +382,7 @@ async fn a_picture_is_told_and_shown() {
     let sandbox = sandbox().await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     let client = gateway.client();
     let jpeg = vec![0xff, 0xd8, 0xff, 0xe0, 1, 2, 3];
     let set = client
@@ -457,10 +419,7 @@ async fn an_ended_group_is_gone_for_all() {
     let sandbox = sandbox().await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     sandbox.end_group(group, "tea is out").unwrap();
     gateway
         .group_update("the end", |update| match &update.action {

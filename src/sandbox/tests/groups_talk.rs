@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 use wacore::stanza::groups::GroupNotificationAction as Action;
 use waproto::buffa::Message as _;
 
-use super::{groups::new_group, *};
+use super::{
+    groups::{tea, trio},
+    *,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_without_the_key_asks_for_it() {
     let sandbox = sandbox().await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
     let (gateway, device) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     let text = GroupText {
         withheld_from: vec![device],
         ..GroupText::from("who can read this?")
@@ -47,10 +47,7 @@ async fn a_phone_without_the_key_asks_for_it() {
     let sandbox = sandbox().await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
     let (gateway, device) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     gateway.send(group.jid(), "with a key").await;
     seen(&sandbox, bob, |message| {
         message.text.as_deref() == Some("with a key")
@@ -68,21 +65,14 @@ async fn a_phone_without_the_key_asks_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absent_member_gets_all_of_it_later_in_order() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
+    let (ada, bob, eve) = trio(&sandbox).await;
     let (gateway, device) = Gateway::paired(&sandbox, ada).await;
     let backend = gateway.stop().await;
     until("the device is gone", || {
         !sandbox.phone(ada).unwrap().companions[0].connected
     })
     .await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     for at in 0..20 {
         let text = format!("while away {at}");
         sandbox
@@ -126,17 +116,10 @@ async fn an_absent_member_gets_all_of_it_later_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_removed_hears_of_it_and_then_nothing() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
+    let (ada, bob, eve) = trio(&sandbox).await;
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
     let (eves, eves_device) = Gateway::paired(&sandbox, eve).await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada, eve], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada, eve]).await;
     for (sender, text) in [(bob, "all together"), (eve, "me too")] {
         sandbox.send_group_text(sender, group, text).await.unwrap();
         gateway.received(text).await;
@@ -196,10 +179,7 @@ async fn a_sender_who_knows_other_devices_hears_of_it() {
     let sandbox = sandbox().await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
     let (gateway, device) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     gateway.send(group.jid(), "one device").await;
     seen(&sandbox, bob, |message| message.text.is_some()).await;
     let corrected = || {
@@ -237,16 +217,9 @@ async fn a_sender_who_knows_other_devices_hears_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_device_of_a_member_is_told_and_reads_along() {
     let sandbox = sandbox().await;
-    let (ada, bob, eve) = (
-        phone(&sandbox, "Ada").await,
-        phone(&sandbox, "Bob").await,
-        phone(&sandbox, "Eve").await,
-    );
+    let (ada, bob, eve) = trio(&sandbox).await;
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(eve, new_group("Tea", &[ada, bob], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, eve, &[ada, bob]).await;
     gateway.send(group.jid(), "before").await;
     sandbox
         .send_group_text(eve, group, "before, too")
@@ -276,10 +249,7 @@ async fn mentions_and_quotes_go_through_as_they_are() {
     let sandbox = sandbox().await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
     let (gateway, _) = Gateway::paired(&sandbox, ada).await;
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     let id = gateway.send(group.jid(), "tea or coffee?").await;
     seen(&sandbox, bob, |message| message.id == id).await;
     let lid = sandbox.phone(ada).unwrap().lid.jid().to_string();
@@ -312,10 +282,7 @@ async fn a_group_and_its_keys_outlive_the_network() {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = sandbox_in(Some(folder.path())).await;
     let (ada, bob) = (phone(&sandbox, "Ada").await, phone(&sandbox, "Bob").await);
-    let (group, _) = sandbox
-        .create_group(bob, new_group("Tea", &[ada], true))
-        .await
-        .unwrap();
+    let group = tea(&sandbox, bob, &[ada]).await;
     sandbox.send_group_text(bob, group, "before").await.unwrap();
     seen(&sandbox, ada, |message| {
         message.text.as_deref() == Some("before")

@@ -1,6 +1,9 @@
 //! The ledger of who is who, and the contacts that follow from it.
 
-use std::time::SystemTime;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::SystemTime,
+};
 
 use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use uuid::Uuid;
@@ -15,7 +18,7 @@ use crate::{
     domain::ids::{ContactId, InstanceNumber},
     storage::{
         EventsOf, Result,
-        contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+        contact::{ContactKey, ContactNews, ContactRow, Sighting},
     },
 };
 
@@ -46,19 +49,20 @@ fn contact_of(row: &SqliteRow) -> Result<ContactRow> {
 pub(super) struct Learn {
     pub(super) instance: InstanceNumber,
     pub(super) sightings: Vec<Sighting>,
-    pub(super) events: EventsOf<ContactMerge>,
+    pub(super) events: EventsOf<ContactNews>,
 }
 
-/// Enters sightings into the ledger, one after the other.
+/// Enters sightings into the ledger, one after the other, and tells what came of all of them.
 pub(super) async fn learn(work: &Learn, unit: &mut Unit) -> Result<()> {
     if unit.is_deleted(work.instance)? {
         return Ok(());
     }
+    let mut ledger = Ledger::open(unit.connection().await?, work.instance);
     for sighting in &work.sightings {
-        let mut ledger = Ledger::open(unit.connection().await?, work.instance);
-        if let Some(merge) = ledger.enter(sighting).await? {
-            unit.append((work.events)(&merge))?;
-        }
+        ledger.enter(sighting).await?;
+    }
+    for news in ledger.news().await? {
+        unit.append((work.events)(&news))?;
     }
     Ok(())
 }
@@ -106,6 +110,19 @@ struct Ledger<'c> {
     instance: InstanceNumber,
     /// Becomes the `update_time` of what changes.
     now: i64,
+    /// The contacts that were written to.
+    touched: BTreeMap<ContactId, Before>,
+    /// Who was met, and when first.
+    met: HashMap<ContactId, SystemTime>,
+    /// Contacts that are gone, each with the one that stays.
+    merges: Vec<(ContactId, ContactId)>,
+}
+
+/// What a contact was before anything was entered.
+struct Before {
+    /// `None` where there was none.
+    row: Option<ContactRow>,
+    met: bool,
 }
 
 impl<'c> Ledger<'c> {
@@ -114,28 +131,98 @@ impl<'c> Ledger<'c> {
             connection,
             instance,
             now: micros(SystemTime::now()),
+            touched: BTreeMap::new(),
+            met: HashMap::new(),
+            merges: Vec::new(),
         }
     }
 
-    async fn enter(&mut self, seen: &Sighting) -> Result<Option<ContactMerge>> {
+    async fn enter(&mut self, seen: &Sighting) -> Result<()> {
         let (lid, number) = (&*seen.lid, &*seen.phone_number);
-        let (home, gone) = match (lid.is_empty(), number.is_empty()) {
-            (true, true) => return Ok(None),
-            (false, true) => (self.of_lid(lid).await?, None),
+        let home = match (lid.is_empty(), number.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, true) => self.of_lid(lid).await?,
             (true, false) => match self.holder(number).await? {
-                Some(lid) => (self.of_lid(&lid).await?, None),
-                None => (self.of_number(number).await?, None),
+                Some(lid) => self.of_lid(&lid).await?,
+                None => self.of_number(number).await?,
             },
             (false, false) => self.pair(seen).await?,
         };
-        self.name(home, seen).await?;
-        let Some(gone) = gone else { return Ok(None) };
-        let kept = self.by_id(home).await?;
-        Ok(kept.map(|kept| ContactMerge { kept, gone }))
+        if seen.met {
+            self.touch(home).await?;
+            self.meet(home, seen.time);
+        }
+        self.name(home, seen).await
     }
 
-    /// Enters a pair; returns the contact of the hidden identity, and the one that went into it.
-    async fn pair(&mut self, seen: &Sighting) -> Result<(ContactId, Option<ContactId>)> {
+    fn meet(&mut self, id: ContactId, time: SystemTime) {
+        let first = self.met.entry(id).or_insert(time);
+        *first = time.min(*first);
+    }
+
+    /// Remembers what a contact is, before it is written to for the first time.
+    async fn touch(&mut self, id: ContactId) -> Result<()> {
+        if self.touched.contains_key(&id) {
+            return Ok(());
+        }
+        let row = sqlx::query(with_columns!(
+            "SELECT",
+            ", met FROM contact WHERE instance = ? AND id = ?"
+        ))
+        .bind(self.instance.0)
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        let before = Before {
+            row: row.as_ref().map(contact_of).transpose()?,
+            met: row.as_ref().map_or(Ok(false), |row| row.try_get(6))?,
+        };
+        self.touched.insert(id, before);
+        Ok(())
+    }
+
+    /// What is to be told of all that was entered, in the order in which the contacts were created.
+    async fn news(mut self) -> Result<Vec<ContactNews>> {
+        let mut news = Vec::new();
+        let mut merged: HashMap<ContactId, Vec<ContactId>> = HashMap::new();
+        for (gone, kept) in std::mem::take(&mut self.merges) {
+            let before = self.touched.get(&gone);
+            if before.is_some_and(|before| before.row.is_some()) {
+                merged.entry(kept).or_default().push(gone);
+            } else if let Some(time) = self.met.remove(&gone) {
+                // Nobody could know the one that is gone: the other one is who was met.
+                self.meet(kept, time);
+            }
+        }
+        for (id, before) in std::mem::take(&mut self.touched) {
+            let gone = merged.remove(&id).unwrap_or_default();
+            let time = self.met.get(&id).copied();
+            if !before.met && gone.is_empty() && time.is_none() {
+                continue;
+            }
+            let Some(after) = self.by_id(id).await?.filter(|after| after.id == id) else {
+                continue;
+            };
+            if !before.met {
+                self.mark_met(id).await?;
+            }
+            if !gone.is_empty() {
+                news.extend(gone.into_iter().map(|gone| ContactNews::Merged {
+                    kept: after.clone(),
+                    gone,
+                }));
+            } else if let (false, Some(time)) = (before.met, time) {
+                let contact = after;
+                news.push(ContactNews::Created { contact, time });
+            } else if let Some(before) = before.row.filter(|before| !shows_same(before, &after)) {
+                news.push(ContactNews::Updated { before, after });
+            }
+        }
+        Ok(news)
+    }
+
+    /// Enters a pair; returns the contact of the hidden identity.
+    async fn pair(&mut self, seen: &Sighting) -> Result<ContactId> {
         let (lid, number) = (&*seen.lid, &*seen.phone_number);
         let before = self.holder(number).await?;
         sqlx::query(
@@ -159,22 +246,28 @@ impl<'c> Ledger<'c> {
             Some(_) => None,
         };
         let known = self.by_lid(lid).await?;
-        let (home, gone) = match (known, alone) {
+        let home = match (known, alone) {
             (Some(known), Some(alone)) => {
-                self.merge(&known, &alone).await?;
-                (known.id, Some(alone.id))
+                self.merge(known.id, alone.id).await?;
+                known.id
             }
-            (Some(known), None) => (known.id, None),
+            (Some(known), None) => known.id,
+            // The contact of a number alone turns out to be a hidden identity that had none.
             (None, Some(alone)) => {
-                self.rename(alone.id, lid).await?;
-                (alone.id, None)
+                self.show(
+                    "UPDATE contact SET lid = ?, update_time = ? WHERE instance = ? AND id = ?",
+                    alone.id,
+                    lid,
+                )
+                .await?;
+                alone.id
             }
-            (None, None) => (self.create(lid, "").await?, None),
+            (None, None) => self.create(lid, "").await?,
         };
         let mut touched = vec![lid.to_owned()];
         touched.extend(before.filter(|before| before != lid));
         self.settle_numbers(&touched).await?;
-        Ok((home, gone))
+        Ok(home)
     }
 
     /// Who holds a number now, by all that is known.
@@ -226,22 +319,19 @@ impl<'c> Ledger<'c> {
     }
 
     async fn show_number(&mut self, id: ContactId, number: &str) -> Result<()> {
-        sqlx::query(
+        self.show(
             "UPDATE contact SET phone_number = ?, update_time = ? WHERE instance = ? AND id = ?",
+            id,
+            number,
         )
-        .bind(number)
-        .bind(self.now)
-        .bind(self.instance.0)
-        .bind(id.to_string())
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
+        .await
     }
 
-    /// The contact of a number alone turns out to be a hidden identity that had none.
-    async fn rename(&mut self, id: ContactId, lid: &str) -> Result<()> {
-        sqlx::query("UPDATE contact SET lid = ?, update_time = ? WHERE instance = ? AND id = ?")
-            .bind(lid)
+    /// Writes a name of a contact.
+    async fn show(&mut self, statement: &'static str, id: ContactId, name: &str) -> Result<()> {
+        self.touch(id).await?;
+        sqlx::query(statement)
+            .bind(name)
             .bind(self.now)
             .bind(self.instance.0)
             .bind(id.to_string())
@@ -251,8 +341,11 @@ impl<'c> Ledger<'c> {
     }
 
     /// The contact of a number goes into that of a hidden identity, with its later name and its ids.
-    async fn merge(&mut self, kept: &ContactRow, gone: &ContactRow) -> Result<()> {
-        let (kept, gone) = (kept.id.to_string(), gone.id.to_string());
+    async fn merge(&mut self, kept: ContactId, gone: ContactId) -> Result<()> {
+        self.touch(kept).await?;
+        self.touch(gone).await?;
+        self.merges.push((gone, kept));
+        let (kept, gone) = (kept.to_string(), gone.to_string());
         sqlx::query(
             "UPDATE contact AS kept SET name = gone.name, name_time = gone.name_time, update_time = ? \
              FROM contact AS gone WHERE kept.instance = ? AND kept.id = ? \
@@ -290,6 +383,7 @@ impl<'c> Ledger<'c> {
         if seen.name.is_empty() {
             return Ok(());
         }
+        self.touch(id).await?;
         sqlx::query(
             "UPDATE contact SET update_time = iif(name = ?1, update_time, ?2), name = ?1, \
              name_time = ?3 WHERE instance = ?4 AND id = ?5 AND (name_time, name) < (?3, ?1)",
@@ -301,6 +395,15 @@ impl<'c> Ledger<'c> {
         .bind(id.to_string())
         .execute(&mut *self.connection)
         .await?;
+        Ok(())
+    }
+
+    async fn mark_met(&mut self, id: ContactId) -> Result<()> {
+        sqlx::query("UPDATE contact SET met = 1 WHERE instance = ? AND id = ?")
+            .bind(self.instance.0)
+            .bind(id.to_string())
+            .execute(&mut *self.connection)
+            .await?;
         Ok(())
     }
 
@@ -320,6 +423,11 @@ impl<'c> Ledger<'c> {
 
     async fn create(&mut self, lid: &str, number: &str) -> Result<ContactId> {
         let id = ContactId::generate();
+        let nothing = Before {
+            row: None,
+            met: false,
+        };
+        self.touched.insert(id, nothing);
         sqlx::query(
             "INSERT INTO contact (instance, id, lid, phone_number, name, name_time, create_time, \
              update_time) VALUES (?, ?, ?, ?, '', 0, ?, ?)",
@@ -336,39 +444,52 @@ impl<'c> Ledger<'c> {
     }
 
     async fn by_id(&mut self, id: ContactId) -> Result<Option<ContactRow>> {
-        let row = sqlx::query(with_columns!(
-            "SELECT",
-            "FROM contact WHERE instance = ?1 AND id = coalesce(\
-             (SELECT id FROM contact_alias WHERE instance = ?1 AND old_id = ?2), ?2)"
-        ))
-        .bind(self.instance.0)
-        .bind(id.to_string())
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        row.as_ref().map(contact_of).transpose()
+        self.by(
+            with_columns!(
+                "SELECT",
+                "FROM contact WHERE instance = ?1 AND id = coalesce(\
+                 (SELECT id FROM contact_alias WHERE instance = ?1 AND old_id = ?2), ?2)"
+            ),
+            &id.to_string(),
+        )
+        .await
     }
 
     async fn by_lid(&mut self, lid: &str) -> Result<Option<ContactRow>> {
-        let row = sqlx::query(with_columns!(
-            "SELECT",
-            "FROM contact WHERE instance = ? AND lid = ? AND lid <> ''"
-        ))
-        .bind(self.instance.0)
-        .bind(lid)
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        row.as_ref().map(contact_of).transpose()
+        self.by(
+            with_columns!(
+                "SELECT",
+                "FROM contact WHERE instance = ? AND lid = ? AND lid <> ''"
+            ),
+            lid,
+        )
+        .await
     }
 
     async fn by_number(&mut self, number: &str) -> Result<Option<ContactRow>> {
-        let row = sqlx::query(with_columns!(
-            "SELECT",
-            "FROM contact WHERE instance = ? AND phone_number = ? AND phone_number <> ''"
-        ))
-        .bind(self.instance.0)
-        .bind(number)
-        .fetch_optional(&mut *self.connection)
-        .await?;
+        self.by(
+            with_columns!(
+                "SELECT",
+                "FROM contact WHERE instance = ? AND phone_number = ? AND phone_number <> ''"
+            ),
+            number,
+        )
+        .await
+    }
+
+    /// Looks a contact up by a name.
+    async fn by(&mut self, statement: &'static str, name: &str) -> Result<Option<ContactRow>> {
+        let row = sqlx::query(statement)
+            .bind(self.instance.0)
+            .bind(name)
+            .fetch_optional(&mut *self.connection)
+            .await?;
         row.as_ref().map(contact_of).transpose()
     }
+}
+
+/// Whether two states of a contact look the same to a caller.
+fn shows_same(one: &ContactRow, other: &ContactRow) -> bool {
+    let shown = |row: &ContactRow| (row.lid.clone(), row.phone_number.clone(), row.name.clone());
+    shown(one) == shown(other)
 }

@@ -51,7 +51,7 @@ use super::{
     GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace, MessageQuery,
     MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents, RequestMark,
     Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage, StoredEvent,
-    contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+    contact::{ContactKey, ContactNews, ContactRow, Sighting},
     device::DeviceStorage,
     media::{MediaKeep, MediaRow},
 };
@@ -306,7 +306,7 @@ impl Storage for SqliteStorage {
         &self,
         instance: InstanceNumber,
         sightings: Vec<Sighting>,
-        events: EventsOf<ContactMerge>,
+        events: EventsOf<ContactNews>,
     ) -> Result<()> {
         let work = contacts::Learn {
             instance,

@@ -41,6 +41,23 @@ pub struct News {
     pub action: Action,
 }
 
+/// A setting of a group, as it has become or is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Whether only admins write.
+    Announce(bool),
+    /// Whether only admins change the group.
+    Locked(bool),
+    /// How long messages live, in seconds; 0 is for ever.
+    Ephemeral(u32),
+    /// Whether joining needs an admin.
+    JoinApproval(bool),
+    /// Whether every member may add others.
+    MembersMayAdd(bool),
+    /// Whether newcomers see what was written before.
+    History(bool),
+}
+
 /// What happens in a group.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -58,18 +75,8 @@ pub enum Action {
     Description(String),
     /// A new picture, by WhatsApp's id; empty is none.
     Picture(String),
-    /// Whether only admins write.
-    Announce(bool),
-    /// Whether only admins change the group.
-    Locked(bool),
-    /// How long messages live, in seconds.
-    Ephemeral(u32),
-    /// Whether joining needs an admin.
-    JoinApproval(bool),
-    /// Whether every member may add.
-    MembersMayAdd(bool),
-    /// Whether newcomers see what was written before.
-    History(bool),
+    /// A setting is another one.
+    Setting(Setting),
     /// Whether WhatsApp has suspended it.
     Suspended(bool),
     /// Here is a group with the account in it.
@@ -144,13 +151,17 @@ fn action(action: &GroupNotificationAction, actor: Option<&v1::Party>) -> Option
             description.as_deref().unwrap_or_default(),
             DESCRIPTION_CHARS,
         )),
-        Told::Locked { .. } => Action::Locked(true),
-        Told::Unlocked => Action::Locked(false),
-        Told::Announce => Action::Announce(true),
-        Told::NotAnnounce => Action::Announce(false),
-        Told::Ephemeral { expiration, .. } => Action::Ephemeral(*expiration),
-        Told::MembershipApprovalMode { enabled } => Action::JoinApproval(*enabled),
-        Told::MemberAddMode { mode } => Action::MembersMayAdd(mode == "all_member_add"),
+        Told::Locked { .. } => Action::Setting(Setting::Locked(true)),
+        Told::Unlocked => Action::Setting(Setting::Locked(false)),
+        Told::Announce => Action::Setting(Setting::Announce(true)),
+        Told::NotAnnounce => Action::Setting(Setting::Announce(false)),
+        Told::Ephemeral { expiration, .. } => Action::Setting(Setting::Ephemeral(*expiration)),
+        Told::MembershipApprovalMode { enabled } => {
+            Action::Setting(Setting::JoinApproval(*enabled))
+        }
+        Told::MemberAddMode { mode } => {
+            Action::Setting(Setting::MembersMayAdd(mode == "all_member_add"))
+        }
         Told::Suspended => Action::Suspended(true),
         Told::Unsuspended => Action::Suspended(false),
         Told::Delete { .. } => Action::Delete,
@@ -197,8 +208,8 @@ fn action(action: &GroupNotificationAction, actor: Option<&v1::Party>) -> Option
         // move groups about; and some settings have no words in the library.
         Told::Modify { .. } | Told::Link { .. } | Told::Unlink { .. } => Action::Doubt,
         Told::Unknown { tag } => match tag.as_str() {
-            "group_history" => Action::History(true),
-            "no_group_history" => Action::History(false),
+            "group_history" => Action::Setting(Setting::History(true)),
+            "no_group_history" => Action::Setting(Setting::History(false)),
             _ => return None,
         },
         _ => return None,
@@ -412,12 +423,30 @@ mod tests {
             let node = NodeBuilder::new(tag).build();
             told(None, node).map(|news| news.action)
         };
-        assert_eq!(action("announcement"), Some(Action::Announce(true)));
-        assert_eq!(action("not_announcement"), Some(Action::Announce(false)));
-        assert_eq!(action("locked"), Some(Action::Locked(true)));
-        assert_eq!(action("unlocked"), Some(Action::Locked(false)));
-        assert_eq!(action("not_ephemeral"), Some(Action::Ephemeral(0)));
-        assert_eq!(action("group_history"), Some(Action::History(true)));
+        assert_eq!(
+            action("announcement"),
+            Some(Action::Setting(Setting::Announce(true)))
+        );
+        assert_eq!(
+            action("not_announcement"),
+            Some(Action::Setting(Setting::Announce(false)))
+        );
+        assert_eq!(
+            action("locked"),
+            Some(Action::Setting(Setting::Locked(true)))
+        );
+        assert_eq!(
+            action("unlocked"),
+            Some(Action::Setting(Setting::Locked(false)))
+        );
+        assert_eq!(
+            action("not_ephemeral"),
+            Some(Action::Setting(Setting::Ephemeral(0)))
+        );
+        assert_eq!(
+            action("group_history"),
+            Some(Action::Setting(Setting::History(true)))
+        );
         assert_eq!(action("modify"), Some(Action::Doubt));
         assert_eq!(action("something_new"), None);
     }

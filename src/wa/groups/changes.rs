@@ -9,7 +9,7 @@ use crate::{
     events::timestamp,
     proto::v1::{self, event::Payload},
     wa::convert::{
-        group::{Action, News},
+        group::{Action, News, Setting},
         ids::is_same,
     },
 };
@@ -136,15 +136,21 @@ pub(super) fn apply(group: &mut v1::Group, action: &Action, told: &Told) {
             group.description_time = Some(timestamp(told.time));
         }
         Action::Picture(id) => group.picture_id.clone_from(id),
-        Action::Announce(on) => group.announce = *on,
-        Action::Locked(on) => group.locked = *on,
-        Action::Ephemeral(seconds) => group.ephemeral_seconds = *seconds,
-        Action::JoinApproval(on) => group.join_approval = *on,
-        Action::MembersMayAdd(on) => group.members_may_add = *on,
-        Action::History(on) => group.history_for_newcomers = *on,
+        Action::Setting(setting) => set(group, *setting),
         Action::Suspended(on) => group.suspended = *on,
         Action::Delete => group.set_membership(v1::GroupMembership::Deleted),
         Action::Create(_) | Action::JoinRequests(..) | Action::Doubt => {}
+    }
+}
+
+fn set(group: &mut v1::Group, setting: Setting) {
+    match setting {
+        Setting::Announce(on) => group.announce = on,
+        Setting::Locked(on) => group.locked = on,
+        Setting::Ephemeral(seconds) => group.ephemeral_seconds = seconds,
+        Setting::JoinApproval(on) => group.join_approval = on,
+        Setting::MembersMayAdd(on) => group.members_may_add = on,
+        Setting::History(on) => group.history_for_newcomers = on,
     }
 }
 
@@ -506,7 +512,11 @@ mod tests {
 
         // What is heard afterwards is no news, until the account is in again.
         let mut quiet = removed.clone();
-        apply(&mut quiet, &Action::Announce(true), &by(2, ""));
+        apply(
+            &mut quiet,
+            &Action::Setting(Setting::Announce(true)),
+            &by(2, ""),
+        );
         settle(&mut quiet, &party(1), &by(2, ""));
         assert_eq!(payloads(Some(&removed), &quiet, &party(1), &by(2, "")), []);
         let told = payloads(Some(&removed), &group(), &party(1), &by(2, ""));
@@ -519,14 +529,19 @@ mod tests {
         let known = Action::Add(vec![person(3, GroupRole::Member)], String::new());
         let stranger = Action::Remove(vec![person(9, GroupRole::Member)], String::new());
         let owner = Action::Promote(vec![person(1, GroupRole::Owner)]);
-        for action in [known, stranger, owner, Action::Announce(false)] {
+        for action in [
+            known,
+            stranger,
+            owner,
+            Action::Setting(Setting::Announce(false)),
+        ] {
             assert_eq!(after(&action, &told).1, [], "{action:?}");
         }
     }
 
     #[test]
     fn a_setting_is_told_with_before_and_after() {
-        let (_, told) = after(&Action::Announce(true), &by(2, ""));
+        let (_, told) = after(&Action::Setting(Setting::Announce(true)), &by(2, ""));
         let [Payload::GroupUpdated(update)] = &told[..] else {
             panic!("{told:?}");
         };

@@ -26,7 +26,10 @@ use crate::{
     storage::RequestMark,
     wa::{
         addresses::Address,
-        convert::{group::Action, ids::is_same},
+        convert::{
+            group::{Action, Setting},
+            ids::is_same,
+        },
         error::WaError,
     },
 };
@@ -64,18 +67,8 @@ pub enum GroupEdit {
     Description(String),
     /// A new picture; `None` removes it.
     Picture(Option<Picture>),
-    /// Only admins may write.
-    Announce(bool),
-    /// Only admins may change it.
-    Locked(bool),
-    /// How long messages live, in seconds; 0 is for ever.
-    Ephemeral(u32),
-    /// Joining needs an admin.
-    JoinApproval(bool),
-    /// Every member may add others.
-    MembersMayAdd(bool),
-    /// Newcomers see what was written before.
-    History(bool),
+    /// A setting.
+    Setting(Setting),
 }
 
 impl GroupEdit {
@@ -85,12 +78,12 @@ impl GroupEdit {
             Self::Subject(_) => "subject",
             Self::Description(_) => "description",
             Self::Picture(_) => "picture",
-            Self::Announce(_) => "announce",
-            Self::Locked(_) => "locked",
-            Self::Ephemeral(_) => "ephemeral_seconds",
-            Self::JoinApproval(_) => "join_approval",
-            Self::MembersMayAdd(_) => "members_may_add",
-            Self::History(_) => "history_for_newcomers",
+            Self::Setting(Setting::Announce(_)) => "announce",
+            Self::Setting(Setting::Locked(_)) => "locked",
+            Self::Setting(Setting::Ephemeral(_)) => "ephemeral_seconds",
+            Self::Setting(Setting::JoinApproval(_)) => "join_approval",
+            Self::Setting(Setting::MembersMayAdd(_)) => "members_may_add",
+            Self::Setting(Setting::History(_)) => "history_for_newcomers",
         }
     }
 
@@ -98,7 +91,10 @@ impl GroupEdit {
     fn needs_admin(&self) -> bool {
         !matches!(
             self,
-            Self::Subject(_) | Self::Description(_) | Self::Picture(_) | Self::Ephemeral(_)
+            Self::Subject(_)
+                | Self::Description(_)
+                | Self::Picture(_)
+                | Self::Setting(Setting::Ephemeral(_))
         )
     }
 }
@@ -151,11 +147,12 @@ impl Groups {
         // The answer lists those too who could not be added: only a look tells who is in.
         let group = self.look(client, jid, Told::by(&own)).await?;
         let results = self.add_missing(client, &group, new, people).await?;
-        for edit in [
-            GroupEdit::Announce(new.announce),
-            GroupEdit::Locked(new.locked),
+        for (setting, wanted) in [
+            (Setting::Announce(true), new.announce),
+            (Setting::Locked(true), new.locked),
         ] {
-            if matches!(edit, GroupEdit::Announce(true) | GroupEdit::Locked(true)) {
+            if wanted {
+                let edit = GroupEdit::Setting(setting);
                 self.edit(client, jid, edit).await?;
             }
         }
@@ -226,7 +223,8 @@ impl Groups {
         new: &NewGroup,
         people: &[Option<Address>],
     ) -> Result<Vec<v1::ParticipantResult>, WaError> {
-        let missing = |address: &&Address| members::find(group, &address.party()).is_none();
+        let roster = members::Roster::of(group);
+        let missing = |address: &&Address| roster.find(&address.party()).is_none();
         let missing: Vec<Address> = people.iter().flatten().filter(missing).cloned().collect();
         let told = if missing.is_empty() {
             Vec::new()
@@ -315,29 +313,20 @@ impl Groups {
                 groups.remove_profile_picture(to).await?;
                 Action::Picture(String::new())
             }
-            GroupEdit::Announce(on) => {
-                groups.set_announce(to, on).await?;
-                Action::Announce(on)
-            }
-            GroupEdit::Locked(on) => {
-                groups.set_locked(to, on).await?;
-                Action::Locked(on)
-            }
-            GroupEdit::Ephemeral(seconds) => {
-                groups.set_ephemeral(to, seconds).await?;
-                Action::Ephemeral(seconds)
-            }
-            GroupEdit::JoinApproval(on) => {
-                groups.set_membership_approval(to, approval(on)).await?;
-                Action::JoinApproval(on)
-            }
-            GroupEdit::MembersMayAdd(on) => {
-                groups.set_member_add_mode(to, member_add(on)).await?;
-                Action::MembersMayAdd(on)
-            }
-            GroupEdit::History(on) => {
-                groups.set_group_history(to, on).await?;
-                Action::History(on)
+            GroupEdit::Setting(setting) => {
+                match setting {
+                    Setting::Announce(on) => groups.set_announce(to, on).await?,
+                    Setting::Locked(on) => groups.set_locked(to, on).await?,
+                    Setting::Ephemeral(seconds) => groups.set_ephemeral(to, seconds).await?,
+                    Setting::JoinApproval(on) => {
+                        groups.set_membership_approval(to, approval(on)).await?;
+                    }
+                    Setting::MembersMayAdd(on) => {
+                        groups.set_member_add_mode(to, member_add(on)).await?;
+                    }
+                    Setting::History(on) => groups.set_group_history(to, on).await?,
+                }
+                Action::Setting(setting)
             }
         })
     }

@@ -18,11 +18,7 @@ use crate::{
     storage::RequestMark,
     wa::{
         addresses::Address,
-        convert::{
-            group::Action,
-            ids::{is_same, party},
-            label,
-        },
+        convert::{group::Action, ids::party, label},
         error::WaError,
     },
 };
@@ -100,12 +96,13 @@ impl Groups {
         action: ParticipantAction,
         people: &[Address],
     ) -> Result<Vec<Answer>, WaError> {
+        let roster = Roster::of(group);
         let mut names: Vec<Jid> = people
             .iter()
             .map(|one| match action {
                 // Whoever is added is known by number; whoever is in, as the group calls them.
                 ParticipantAction::Add => one.to.clone(),
-                _ => called(group, one),
+                _ => roster.called(one),
             })
             .collect();
         names.sort_by_cached_key(ToString::to_string);
@@ -129,12 +126,13 @@ impl Groups {
             Err(_) => return Err(WaError::Timeout("no answer about a group".to_owned())),
         };
         let answers: Vec<_> = answers.into_iter().map(Answer::of).collect();
+        let asked: Vec<_> = people.iter().map(Address::party).collect();
+        let asked = by_name(&asked);
         let mut done = Vec::new();
         for answer in answers.iter().filter(|answer| answer.code == 0) {
-            let asked = people
-                .iter()
-                .find(|one| is_same(&one.party(), &answer.party()));
-            let mut party = asked.map_or_else(|| answer.party(), Address::party);
+            let answered = answer.party();
+            let known = lookup(&asked, &answered).cloned();
+            let mut party = known.unwrap_or(answered);
             tending::complete(client, &mut party).await;
             done.push(v1::GroupParticipant {
                 party: Some(party),
@@ -220,30 +218,55 @@ fn since_1970(unix: u64) -> Option<std::time::SystemTime> {
     std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(unix))
 }
 
-/// Somebody among the members.
-pub(super) fn find<'g>(
-    group: &'g v1::Group,
-    party: &v1::Party,
-) -> Option<&'g v1::GroupParticipant> {
-    let mut people = group.participants.iter();
-    people.find(|one| {
-        one.party
-            .as_ref()
-            .is_some_and(|known| is_same(known, party))
-    })
+/// Members to be found by either name.
+pub(super) struct Roster<'g> {
+    mode: v1::GroupAddressing,
+    members: HashMap<&'g str, &'g v1::Party>,
 }
 
-/// What a group calls somebody: as its members are named, where that name is known.
-pub(super) fn called(group: &v1::Group, address: &Address) -> Jid {
-    let mode = group.addressing();
-    let known = find(group, &address.party()).and_then(|one| one.party.as_ref());
-    let name = known.map(|party| match mode {
-        v1::GroupAddressing::Lid => &party.lid,
-        _ => &party.jid,
-    });
-    let name = name.filter(|name| !name.is_empty());
-    name.and_then(|name| name.parse().ok())
-        .unwrap_or_else(|| in_mode(mode, address))
+impl<'g> Roster<'g> {
+    pub(super) fn of(group: &'g v1::Group) -> Self {
+        let people = group.participants.iter();
+        Self {
+            mode: group.addressing(),
+            members: by_name(people.filter_map(|one| one.party.as_ref())),
+        }
+    }
+
+    /// Somebody among the members.
+    pub(super) fn find(&self, party: &v1::Party) -> Option<&'g v1::Party> {
+        lookup(&self.members, party)
+    }
+
+    /// What the group calls somebody: as its members are named, where that name is known.
+    pub(super) fn called(&self, address: &Address) -> Jid {
+        let name = self.find(&address.party()).map(|party| match self.mode {
+            v1::GroupAddressing::Lid => &party.lid,
+            _ => &party.jid,
+        });
+        let name = name.filter(|name| !name.is_empty());
+        name.and_then(|name| name.parse().ok())
+            .unwrap_or_else(|| in_mode(self.mode, address))
+    }
+}
+
+fn by_name<'p>(
+    parties: impl IntoIterator<Item = &'p v1::Party>,
+) -> HashMap<&'p str, &'p v1::Party> {
+    let mut known = HashMap::new();
+    for party in parties {
+        for name in [&*party.lid, &*party.jid] {
+            if !name.is_empty() {
+                known.insert(name, party);
+            }
+        }
+    }
+    known
+}
+
+fn lookup<'p>(known: &HashMap<&'p str, &'p v1::Party>, party: &v1::Party) -> Option<&'p v1::Party> {
+    let found = known.get(&*party.lid).or_else(|| known.get(&*party.jid));
+    found.copied()
 }
 
 fn in_mode(mode: v1::GroupAddressing, address: &Address) -> Jid {
@@ -387,9 +410,9 @@ mod tests {
             addressing: v1::GroupAddressing::Lid.into(),
             ..Default::default()
         };
-        assert_eq!(called(&group, &one), Jid::lid("900001"));
+        assert_eq!(Roster::of(&group).called(&one), Jid::lid("900001"));
         group.set_addressing(v1::GroupAddressing::Number);
-        assert_eq!(called(&group, &one), Jid::pn("15550000001"));
+        assert_eq!(Roster::of(&group).called(&one), Jid::pn("15550000001"));
         // Known by number to the caller, by a hidden identity to the group.
         let bare = Address {
             to: Jid::pn("15550000001"),
@@ -400,6 +423,6 @@ mod tests {
             party: Some(one.party()),
             role: 1,
         });
-        assert_eq!(called(&group, &bare), Jid::lid("900001"));
+        assert_eq!(Roster::of(&group).called(&bare), Jid::lid("900001"));
     }
 }

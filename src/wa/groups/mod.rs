@@ -49,6 +49,7 @@ pub use self::{
     picture::Picture,
     writing::Mentions,
 };
+pub use super::convert::group::Setting as GroupSetting;
 
 /// How long WhatsApp may take to answer about groups.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -202,6 +203,8 @@ impl Groups {
                 }
                 // Whoever tries again does it over: it may have been done.
                 Err(error) if error.is_undecided() => Ok(()),
+                // What an earlier try did is still not known, whatever is wrong now.
+                Err(_) if begun.is_some() => Ok(()),
                 Err(_) => storage.release_request(request).await,
             };
             if let Err(error) = kept {

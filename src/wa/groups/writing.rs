@@ -1,6 +1,6 @@
 //! What a message needs to know of the group that it goes to.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use whatsapp_rust::{Client, Jid};
 
@@ -66,19 +66,17 @@ impl Groups {
             return Ok(mentioned.collect());
         }
         let people = self.resolve(client, &mentions.mentioned).await?;
-        let mut mentioned: Vec<Mention> = Vec::with_capacity(people.len());
+        let roster = members::Roster::of(group);
+        let (mut mentioned, mut named) = (Vec::with_capacity(people.len()), HashSet::new());
         for (asked, address) in mentions.mentioned.iter().zip(people) {
             let Some(address) = address else {
                 return Err(WaError::NobodyToMention(asked.text.clone()));
             };
-            let jid = members::called(group, &address);
-            let known = members::find(group, &address.party());
-            let party = known.and_then(|one| one.party.clone());
-            if mentioned.iter().all(|one| one.jid != jid) {
-                mentioned.push(Mention {
-                    jid,
-                    party: party.unwrap_or_else(|| address.party()),
-                });
+            let jid = roster.called(&address);
+            if named.insert(jid.clone()) {
+                let party = address.party();
+                let party = roster.find(&party).cloned().unwrap_or(party);
+                mentioned.push(Mention { jid, party });
             }
         }
         Ok(mentioned)

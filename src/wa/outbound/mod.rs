@@ -26,6 +26,7 @@ use whatsapp_rust::Client;
 use self::composing::Composed;
 use super::{
     addresses::Addresses,
+    contacts::{self, Contacts},
     convert::{context, ids, outbound, words},
     error::WaError,
     groups::{Groups, Mentions},
@@ -90,6 +91,7 @@ pub(super) struct Outbox {
     client: watch::Sender<Option<Arc<Client>>>,
     places: Arc<Semaphore>,
     addresses: Arc<Addresses>,
+    contacts: Contacts,
     groups: Arc<Groups>,
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<MessageRow>,
@@ -112,6 +114,7 @@ impl Outbox {
         instance: watch::Receiver<InstanceRow>,
         client: watch::Sender<Option<Arc<Client>>>,
         addresses: Arc<Addresses>,
+        contacts: Contacts,
         groups: Arc<Groups>,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -123,6 +126,7 @@ impl Outbox {
             client,
             places: Arc::new(Semaphore::new(ACCEPTED_AT_ONCE)),
             addresses,
+            contacts,
             groups,
             accepted,
             waiting: Mutex::default(),
@@ -174,12 +178,17 @@ impl Outbox {
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
         let request = outgoing.request.clone();
         let composed = self.compose(&client, outgoing).await?;
+        let to = composed.to.clone();
         let storing = self.clone().store(client, composed, request, place);
         let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
         match stored {
-            Stored::New(row, risen) => Ok(self.settled(row, risen).await),
+            Stored::New(row, risen) => {
+                let met = contacts::of_recipient(&to.to, to.other.as_ref());
+                self.contacts.see(vec![met]).await;
+                Ok(self.settled(row, risen).await)
+            }
             Stored::Before(row) => self.confirmed(row).await,
         }
     }

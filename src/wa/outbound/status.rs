@@ -1,12 +1,14 @@
 //! What became of messages: acks and receipts, stored with their events.
 //!
-//! Owns how they are read: a run that says the same is one transaction, because they come in floods.
+//! Owns how they are read: a run that says the same is stored at once, and several runs in one
+//! commit, because they come in floods: a message to a large group brings two of each member.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures::future::join_all;
 use prost::Message as _;
 use whatsapp_rust::{
     Jid,
@@ -31,13 +33,16 @@ use crate::{
     },
 };
 
+/// Runs that are handed to the store together.
+const RUNS_AT_ONCE: usize = 64;
+
 /// Pause before a status that could not be stored is stored again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A run of acks or receipts that say the same of several messages.
-pub(in crate::wa) struct Told {
+struct Told {
     /// How many events it took.
-    pub(in crate::wa) read: usize,
+    read: usize,
     status: MessageStatus,
     reason: String,
     by: Option<Jid>,
@@ -46,8 +51,35 @@ pub(in crate::wa) struct Told {
 }
 
 impl Outbox {
+    /// Stores the statuses that the events at the front tell, with their events. Returns how many it
+    /// has read: none if the first is about something else.
+    pub(in crate::wa) async fn observe(&self, events: &[Arc<Event>]) -> usize {
+        let (mut read, mut runs) = (0, Vec::new());
+        while runs.len() < RUNS_AT_ONCE {
+            let told = self.statuses(&events[read..]);
+            if told.read == 0 {
+                break;
+            }
+            read += told.read;
+            if !told.message_ids.is_empty() {
+                runs.push(told);
+            }
+        }
+        // Named first, so that they come to the store in their order.
+        let mut named = Vec::with_capacity(runs.len());
+        for told in runs {
+            let by = match &told.by {
+                Some(by) => Some((self.party(by).await, told.time)),
+                None => None,
+            };
+            named.push(self.settle(told, by));
+        }
+        join_all(named).await;
+        read
+    }
+
     /// The run of events at the front that tell the same status of messages; none if the first does not.
-    pub(in crate::wa) fn statuses(&self, events: &[Arc<Event>]) -> Told {
+    fn statuses(&self, events: &[Arc<Event>]) -> Told {
         let mut run = Told {
             read: 0,
             status: MessageStatus::Unspecified,
@@ -119,15 +151,8 @@ impl Outbox {
     }
 
     /// Stores what was told, with its events; tries until it works or wagate stops.
-    pub(in crate::wa) async fn settle(&self, told: Told) {
-        if told.message_ids.is_empty() {
-            return;
-        }
+    async fn settle(&self, told: Told, by: Option<(v1::Party, SystemTime)>) {
         CrashPoint::StatusTold.pass();
-        let by = match &told.by {
-            Some(by) => Some(self.party(by).await),
-            None => None,
-        };
         let instance = self.row().number;
         loop {
             let raised = self
@@ -135,7 +160,7 @@ impl Outbox {
                     told.message_ids.clone(),
                     told.status,
                     told.reason.clone(),
-                    by.clone().map(|by| (by, told.time)),
+                    by.clone(),
                 )
                 .await;
             let Err(error) = raised else { return };
@@ -240,9 +265,13 @@ fn status_event(
     status: MessageStatus,
     by: Option<&(v1::Party, SystemTime)>,
 ) -> NewEvent {
-    let chat = v1::Message::decode(row.body.clone())
-        .ok()
-        .and_then(|message| message.chat);
+    // A group is told by its name alone, whatever the message holds: every member has a say of each.
+    let chat = match row.chat.parse::<Jid>() {
+        Ok(jid) if jid.is_group() => Some(ids::chat(&jid, None, "")),
+        _ => v1::Message::decode(row.body.clone())
+            .ok()
+            .and_then(|message| message.chat),
+    };
     let payload = Payload::MessageStatus(v1::MessageStatusUpdated {
         message_id: row.message_id.clone(),
         chat,

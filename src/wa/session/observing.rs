@@ -30,11 +30,10 @@ impl Session {
     pub(super) async fn observe(&mut self, events: Vec<Arc<Event>>) {
         let mut rest = events.as_slice();
         while let Some((first, others)) = rest.split_first() {
-            // Acks and receipts come in floods: a run of them is one transaction.
-            let told = self.outbox.statuses(rest);
-            if told.read > 0 {
-                rest = &rest[told.read..];
-                self.outbox.settle(told).await;
+            // Acks and receipts come in floods.
+            let read = self.outbox.observe(rest).await;
+            if read > 0 {
+                rest = &rest[read..];
                 continue;
             }
             rest = others;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::ids::ContactId,
-    storage::contact::{ContactKey, ContactMerge, ContactRow, Sighting},
+    storage::contact::{ContactKey, ContactNews, ContactRow, Sighting},
 };
 
 const ONE: InstanceNumber = InstanceNumber(1);
@@ -26,21 +26,64 @@ fn seen(lid: &str, phone_number: &str, name: &str, second: u64) -> Sighting {
         name: name.to_owned(),
         source: "test".to_owned(),
         time: at(second),
+        met: true,
     }
 }
 
-async fn learn(storage: &SqliteStorage, sightings: Vec<Sighting>) -> Vec<(ContactId, ContactId)> {
-    let merges = Arc::new(Mutex::new(Vec::new()));
-    let told = merges.clone();
-    let events: EventsOf<ContactMerge> = Box::new(move |merge| {
-        told.lock().unwrap().push((merge.gone, merge.kept.id));
-        vec![received(1, "merged")]
+/// Somebody who is shown and was not met.
+fn shown(lid: &str, phone_number: &str, second: u64) -> Sighting {
+    Sighting {
+        met: false,
+        ..seen(lid, phone_number, "", second)
+    }
+}
+
+/// What is told of these.
+async fn news(storage: &SqliteStorage, sightings: Vec<Sighting>) -> Vec<ContactNews> {
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let told = all.clone();
+    let events: EventsOf<ContactNews> = Box::new(move |news| {
+        told.lock().unwrap().push(news.clone());
+        vec![received(1, "news")]
     });
     storage
         .learn_contacts(ONE, sightings, events)
         .await
         .unwrap();
-    std::mem::take(&mut *merges.lock().unwrap())
+    std::mem::take(&mut *all.lock().unwrap())
+}
+
+/// Which contacts these made one: the one that is gone, and the one that stays.
+async fn learn(storage: &SqliteStorage, sightings: Vec<Sighting>) -> Vec<(ContactId, ContactId)> {
+    let news = news(storage, sightings).await;
+    let merges = news.into_iter().filter_map(|one| match one {
+        ContactNews::Merged { kept, gone } => Some((gone, kept.id)),
+        _ => None,
+    });
+    merges.collect()
+}
+
+/// What somebody who only hears the news knows of the contacts.
+#[derive(Default)]
+struct Listener(BTreeMap<ContactId, ContactRow>);
+
+impl Listener {
+    fn hear(&mut self, news: Vec<ContactNews>) {
+        for one in news {
+            match one {
+                ContactNews::Created { contact, .. } => {
+                    assert!(self.0.insert(contact.id, contact).is_none());
+                }
+                ContactNews::Updated { before, after } => {
+                    assert_eq!(self.0.insert(after.id, after), Some(before));
+                }
+                ContactNews::Merged { kept, gone } => {
+                    self.0.remove(&gone);
+                    self.0.insert(kept.id, kept);
+                }
+            }
+        }
+    }
 }
 
 async fn found(storage: &SqliteStorage, key: ContactKey) -> Option<ContactRow> {
@@ -97,6 +140,74 @@ async fn two_contacts_become_one_when_their_pair_is_learnt() {
     // Told once.
     let again = learn(&storage, vec![seen("901", "15550000001", "", 12)]).await;
     assert!(again.is_empty());
+}
+
+#[tokio::test]
+async fn what_changes_of_somebody_is_told_once() {
+    let place = Place::new();
+    let storage = place.open().await;
+    created(&storage, "one").await;
+    let told = async |sightings| {
+        let mut news = news(&storage, sightings).await;
+        assert!(news.len() <= 1, "{news:?}");
+        news.pop()
+    };
+    // Several sightings at once are one change, with the outcome.
+    let first = vec![
+        seen("901", "", "Ann", 20),
+        seen("901", "15550000001", "Old name", 10),
+    ];
+    let Some(ContactNews::Created { contact, time }) = told(first.clone()).await else {
+        panic!("a contact is created");
+    };
+    assert_eq!(
+        (&*contact.name, &*contact.phone_number),
+        ("Ann", "15550000001")
+    );
+    assert_eq!(time, at(10));
+    assert!(told(first).await.is_none());
+
+    let Some(ContactNews::Updated { before, after }) =
+        told(vec![seen("901", "", "Anna", 30)]).await
+    else {
+        panic!("a name changes");
+    };
+    assert_eq!(before, contact);
+    assert_eq!((after.id, &*after.name), (contact.id, "Anna"));
+    // Changed back before anybody could read it: nothing happened.
+    let nothing = vec![seen("901", "", "Annette", 40), seen("901", "", "Anna", 50)];
+    assert!(told(nothing).await.is_none());
+
+    // The number goes to somebody whom nobody has met.
+    let moved = told(vec![shown("902", "15550000001", 60)]).await;
+    let Some(ContactNews::Updated { after, .. }) = moved else {
+        panic!("a number is taken away");
+    };
+    assert_eq!((after.id, &*after.phone_number), (contact.id, ""));
+}
+
+#[tokio::test]
+async fn who_is_only_shown_is_told_of_when_met() {
+    let place = Place::new();
+    let storage = place.open().await;
+    created(&storage, "one").await;
+    let group: Vec<_> = (0..1_024)
+        .map(|n| shown(&format!("9{n:05}"), &format!("1555{n:07}"), 10))
+        .collect();
+    assert!(news(&storage, group).await.is_empty());
+    assert_eq!(
+        storage.list_contacts(ONE, None, 2_000).await.unwrap().len(),
+        1_024
+    );
+
+    let met = news(&storage, vec![seen("900007", "", "", 20)]).await;
+    let [ContactNews::Created { contact, time }] = &met[..] else {
+        panic!("{met:?}");
+    };
+    assert_eq!((&*contact.phone_number, *time), ("15550000007", at(20)));
+    // From now on, whatever shows it.
+    let renumbered = news(&storage, vec![shown("900007", "15559999999", 30)]).await;
+    assert!(matches!(renumbered[..], [ContactNews::Updated { .. }]));
 }
 
 #[tokio::test]
@@ -178,12 +289,16 @@ fn expected(sightings: &[Sighting]) -> BTreeSet<(String, String)> {
 }
 
 fn sightings() -> impl Strategy<Value = Vec<Sighting>> {
-    let one = (0..4_u8, 0..4_u8, 0..6_u64).prop_map(|(lid, number, second)| {
+    let one = (0..4_u8, 0..4_u8, 0..6_u64, any::<bool>());
+    let one = one.prop_map(|(lid, number, second, met)| {
         let name = |prefix: &str, digit: u8| match digit {
             0 => String::new(),
             digit => format!("{prefix}{digit}"),
         };
-        seen(&name("90", lid), &name("1555000000", number), "", second)
+        Sighting {
+            met,
+            ..seen(&name("90", lid), &name("1555000000", number), "", second)
+        }
     });
     proptest::collection::vec(one, 1..14)
 }
@@ -204,13 +319,18 @@ proptest! {
                 let storage = place.open().await;
                 created(&storage, "one").await;
                 let mut ids = BTreeMap::new();
+                let mut listener = Listener::default();
                 for one in order {
-                    learn(&storage, vec![one.clone()]).await;
+                    listener.hear(news(&storage, vec![one.clone()]).await);
                     for contact in everybody(&storage).await {
                         ids.insert(contact.id.to_string(), contact.id);
                     }
                 }
                 let contacts = everybody(&storage).await;
+                // Some of the sightings may have met nobody; of the others all is known.
+                for (id, heard) in &listener.0 {
+                    assert_eq!(found(&storage, ContactKey::Id(*id)).await.as_ref(), Some(heard));
+                }
                 let here: BTreeSet<_> = contacts.iter().map(|contact| contact.id.to_string()).collect();
                 // An id that was ever handed out still means somebody.
                 for id in ids.into_values() {

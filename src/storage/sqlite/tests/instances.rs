@@ -208,6 +208,7 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
         name: String::new(),
         source: "test".to_owned(),
         time: SystemTime::UNIX_EPOCH,
+        met: true,
     };
     let merging = vec![
         seen("100", ""),

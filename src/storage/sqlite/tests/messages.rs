@@ -186,6 +186,8 @@ async fn in_a_group_everybody_rises_for_themselves() {
         };
         let events: EffectsOf = Box::new(move |row| {
             let rose = row.previous_status < row.status;
+            // What it says is read where it has risen only: every member of a group comes by here.
+            assert_eq!(row.body.is_empty(), !rose);
             let said = format!("{} {status} {} {rose}", row.chat, row.status);
             Effects {
                 events: vec![event(1, EventType::MessageStatus, &said)],
