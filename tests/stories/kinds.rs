@@ -4,6 +4,7 @@ mod doing;
 mod finding;
 mod polls;
 mod saying;
+mod waiting;
 
 use futures::StreamExt as _;
 use wagate::{

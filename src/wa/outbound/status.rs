@@ -173,7 +173,7 @@ impl Outbox {
         let effects = self.effects_of(status, by);
         let instance = self.row().number;
         let changed = self.storage.raise_status(instance, rise, effects).await?;
-        self.tell(&changed);
+        self.waiting.tell(&changed);
         Ok(())
     }
 
