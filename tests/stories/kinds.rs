@@ -1,5 +1,6 @@
 //! Every kind of message, both ways, and what is done to messages: reactions, edits, deletions, votes.
 
+mod business;
 mod doing;
 mod finding;
 mod polls;

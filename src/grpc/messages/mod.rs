@@ -260,6 +260,7 @@ impl MessageService for Messages {
                 "must be 0, 86400, 604800 or 7776000",
             ));
         }
+        let content = content::checked(asked.content, &asked.quoted_message_id)?;
         let outgoing = Outgoing {
             recipient: Some(recipient),
             quoted: asked.quoted_message_id,
@@ -275,10 +276,7 @@ impl MessageService for Messages {
                 until: progress(wait_for),
                 time: called.patience,
             },
-            ..saying(
-                Say::Content(Box::new(content::checked(asked.content)?)),
-                called.patience,
-            )
+            ..saying(Say::Content(Box::new(content)), called.patience)
         };
         let message = self.send(&called.row, outgoing).await?;
         Ok(Response::new(v1::SendMessageResponse { message }))

@@ -151,6 +151,11 @@ impl Quote {
         })
     }
 
+    /// As WhatsApp has it.
+    pub fn message(&self) -> &wa::Message {
+        &self.message
+    }
+
     /// As it is shown to callers.
     pub fn shown(&self, to: &Jid) -> v1::QuotedMessage {
         let known = v1::Message::decode(self.row.body.clone()).unwrap_or_default();

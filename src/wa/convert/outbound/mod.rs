@@ -1,6 +1,7 @@
 //! A caller's message, in WhatsApp's words.
 
 pub mod actions;
+pub mod business;
 mod kinds;
 
 use whatsapp_rust::{
@@ -28,6 +29,9 @@ pub fn convert(
         Content::Contacts(contacts) => kinds::contacts(contacts),
         Content::Poll(poll) => kinds::poll(poll, secret),
         Content::EventInvitation(event) => kinds::invitation(event, secret),
+        Content::List(list) => business::list(list),
+        Content::Buttons(buttons) => business::buttons(buttons),
+        Content::Interactive(message) => business::interactive(message),
         _ => return None,
     };
     Some(surround(message, around, to))
