@@ -34,6 +34,8 @@ pub enum EventType {
     MessageUpdated,
     /// `message.deleted`
     MessageDeleted,
+    /// `message.undecryptable`
+    MessageUndecryptable,
     /// `group.created`
     GroupCreated,
     /// `group.updated`
@@ -52,7 +54,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 18] = [
+    pub const EVERY: [Self; 19] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -64,6 +66,7 @@ impl EventType {
         Self::MessageStatus,
         Self::MessageUpdated,
         Self::MessageDeleted,
+        Self::MessageUndecryptable,
         Self::GroupCreated,
         Self::GroupUpdated,
         Self::GroupParticipantsUpdated,
@@ -87,6 +90,7 @@ impl EventType {
             Self::MessageStatus => "message.status",
             Self::MessageUpdated => "message.updated",
             Self::MessageDeleted => "message.deleted",
+            Self::MessageUndecryptable => "message.undecryptable",
             Self::GroupCreated => "group.created",
             Self::GroupUpdated => "group.updated",
             Self::GroupParticipantsUpdated => "group.participants_updated",

@@ -3,6 +3,7 @@
 mod business;
 mod doing;
 mod finding;
+mod order;
 mod polls;
 mod saying;
 mod waiting;

@@ -131,6 +131,8 @@ pub(super) struct Unit {
     /// has claimed yet.
     pub(super) new_messages: HashSet<messages::Key>,
     pub(super) new_requests: HashSet<requests::Key>,
+    /// Ids of new messages that others do something to that were stored before them.
+    pub(super) targets: HashSet<(InstanceNumber, String)>,
 }
 
 impl Unit {
@@ -147,6 +149,7 @@ impl Unit {
             records: HashMap::new(),
             new_messages: HashSet::new(),
             new_requests: HashSet::new(),
+            targets: HashSet::new(),
         }
     }
 
@@ -165,6 +168,7 @@ impl Unit {
         self.write(Some("COMMIT")).await?;
         self.new_messages.clear();
         self.new_requests.clear();
+        self.targets.clear();
         Ok(Committed {
             head: Position(self.counters()?.head),
             events: std::mem::take(&mut self.written),
@@ -190,6 +194,7 @@ impl Unit {
         self.records.clear();
         self.new_messages.clear();
         self.new_requests.clear();
+        self.targets.clear();
     }
 
     pub(super) fn counters(&mut self) -> Result<&Counters> {

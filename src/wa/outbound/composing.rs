@@ -312,6 +312,7 @@ fn do_to(
                 message_id,
                 actor: Some(account(client).party()),
                 delete_time: Some(crate::events::timestamp(std::time::SystemTime::now())),
+                by_admin: group.is_some_and(admin),
             };
             (Content::Deleted(deletion), actions::revoke(row, chat))
         }

@@ -230,6 +230,7 @@ fn changing(
         raw: outbound::decode(&row.raw)
             .ok()
             .and_then(|message| inbound::edited(&message).cloned()),
+        is_late: false,
     };
     carrier.change()
 }
