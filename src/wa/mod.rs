@@ -35,6 +35,6 @@ pub use groups::{
     Somebody, invite_code,
 };
 pub use networks::{NetworksConfig, SandboxPeer};
-pub use outbound::{Outgoing, Say};
+pub use outbound::{Outgoing, Patience, Progress, Say};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
 pub use registry::Registry;
