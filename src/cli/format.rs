@@ -195,6 +195,9 @@ fn payload(payload: &Payload) -> String {
             let now = says(one.content.as_ref());
             format!("{} by {sender} says now: {now}", plain(&one.message_id))
         }
+        Payload::MessageUndecryptable(one) => {
+            one.message.as_ref().map(received).unwrap_or_default()
+        }
         Payload::MessageDeleted(one) => {
             let by = by(one.actor.as_ref());
             format!("{} is deleted{by}", plain(&one.message_id))

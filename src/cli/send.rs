@@ -1,11 +1,11 @@
 //! `wagate send`: one text, safe to repeat.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
 use super::{connection::Gateway, failure::Failure, format, output::Output};
 use crate::proto::v1::{
-    Message, MessageStatus, SendMessageRequest, TextContent, send_message_request::Content,
+    Message, MessageStatus, SendMessageRequest, TextContent, WaitFor, send_message_request::Content,
 };
 
 /// Arguments of `send`.
@@ -20,6 +20,30 @@ pub struct Send {
     /// Makes it safe to repeat this command for 24 hours. Default: a new one.
     #[arg(long)]
     request_id: Option<String>,
+    /// How far it has to come before this ends.
+    #[arg(long, value_enum, default_value_t = Until::Sent)]
+    wait_for: Until,
+}
+
+/// How far a message has to come.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Until {
+    /// The gateway has stored it.
+    Accepted,
+    /// WhatsApp confirmed it.
+    Sent,
+    /// A device of the recipient confirmed it.
+    Delivered,
+}
+
+impl From<Until> for WaitFor {
+    fn from(until: Until) -> Self {
+        match until {
+            Until::Accepted => Self::Accepted,
+            Until::Sent => Self::Sent,
+            Until::Delivered => Self::Delivered,
+        }
+    }
 }
 
 impl Send {
@@ -36,6 +60,7 @@ impl Send {
                 link_preview: None,
             })),
             request_id: request_id.clone(),
+            wait_for: WaitFor::from(self.wait_for).into(),
             ..Default::default()
         };
         match gateway.messages().send_message(request).await {

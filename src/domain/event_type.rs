@@ -34,6 +34,8 @@ pub enum EventType {
     MessageUpdated,
     /// `message.deleted`
     MessageDeleted,
+    /// `message.undecryptable`
+    MessageUndecryptable,
     /// `group.created`
     GroupCreated,
     /// `group.updated`
@@ -58,7 +60,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 21] = [
+    pub const EVERY: [Self; 22] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -70,6 +72,7 @@ impl EventType {
         Self::MessageStatus,
         Self::MessageUpdated,
         Self::MessageDeleted,
+        Self::MessageUndecryptable,
         Self::GroupCreated,
         Self::GroupUpdated,
         Self::GroupParticipantsUpdated,
@@ -96,6 +99,7 @@ impl EventType {
             Self::MessageStatus => "message.status",
             Self::MessageUpdated => "message.updated",
             Self::MessageDeleted => "message.deleted",
+            Self::MessageUndecryptable => "message.undecryptable",
             Self::GroupCreated => "group.created",
             Self::GroupUpdated => "group.updated",
             Self::GroupParticipantsUpdated => "group.participants_updated",
@@ -140,7 +144,7 @@ mod tests {
             EventType::matching("message.sent"),
             [EventType::MessageSent]
         );
-        assert_eq!(EventType::matching("message.*").len(), 5);
+        assert_eq!(EventType::matching("message.*").len(), 6);
         assert_eq!(EventType::matching("*").len(), EventType::EVERY.len());
         assert!(EventType::matching("message").is_empty());
         assert!(EventType::matching("mess*").is_empty());

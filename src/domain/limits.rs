@@ -50,5 +50,7 @@ pub const PAGE_DEFAULT: usize = 100;
 pub const PAGE_MAX: usize = 1_000;
 /// Most events of a page or a frame.
 pub const EVENTS_MAX: usize = 500;
-/// How long SendMessage waits for WhatsApp's confirmation.
+/// How long SendMessage waits for WhatsApp's confirmation where the call has no deadline.
 pub const SEND_CONFIRMATION: Duration = Duration::from_secs(20);
+/// How long it waits at most: answers must begin within 90 seconds.
+pub const SEND_CONFIRMATION_MAX: Duration = Duration::from_secs(80);

@@ -54,6 +54,7 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::MessageStatus(_) => EventType::MessageStatus,
         Payload::MessageUpdated(_) => EventType::MessageUpdated,
         Payload::MessageDeleted(_) => EventType::MessageDeleted,
+        Payload::MessageUndecryptable(_) => EventType::MessageUndecryptable,
         Payload::GroupCreated(_) => EventType::GroupCreated,
         Payload::GroupUpdated(_) => EventType::GroupUpdated,
         Payload::GroupParticipantsUpdated(_) => EventType::GroupParticipantsUpdated,

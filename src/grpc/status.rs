@@ -257,7 +257,7 @@ impl From<WaError> for Status {
             WaError::Unchangeable(why) => refuse(Reason::MessageNotChangeable, sentence)
                 .field("message_id", format!("must be of another message: {why}"))
                 .into(),
-            WaError::NotAnOption(why) => field_invalid("options", why),
+            WaError::NoChoice { field, why } => field_invalid(field, why),
             WaError::NobodyToMention(_) => refuse(Reason::RecipientNotOnWhatsapp, sentence)
                 .field("mentions.mentioned", "must name WhatsApp accounts")
                 .into(),

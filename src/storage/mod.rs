@@ -283,7 +283,7 @@ pub struct MessageRow {
     pub outbound: bool,
     /// When it was written.
     pub time: SystemTime,
-    /// Number of `wagate.v1.MessageStatus`.
+    /// Number of `wagate.v1.MessageStatus`; 0 stands in for a message that can't be read yet.
     pub status: i32,
     /// The status before the last rise; the same as `status` where it has not risen.
     pub previous_status: i32,
@@ -317,6 +317,8 @@ pub struct MessageRecord {
     pub row: MessageRow,
     /// What comes of it where it is new.
     pub effects: Effects,
+    /// What messages that were stored before it do to it.
+    pub late: Option<Late>,
 }
 
 impl MessageRecord {
@@ -326,7 +328,22 @@ impl MessageRecord {
             events,
             changes: Vec::new(),
         };
-        Self { row, effects }
+        Self {
+            row,
+            effects,
+            late: None,
+        }
+    }
+}
+
+/// What a message, stored before the one that it does something to, does now that this has come; `None`
+/// if it does nothing. May be called more than once.
+#[derive(Clone)]
+pub struct Late(pub Arc<dyn Fn(&MessageRow) -> Option<MessageChange> + Send + Sync>);
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Late")
     }
 }
 
@@ -589,7 +606,8 @@ pub trait Storage: Send + Sync + 'static {
 
     // Messages.
 
-    /// Stores what is new of these with its events; says for each whether it was. One transaction.
+    /// Stores what is new of these with its events; says for each whether it was. A message is new, too,
+    /// where only something that stands in for it is stored. One transaction.
     async fn record_messages(&self, messages: Vec<MessageRecord>) -> Result<Vec<bool>>;
     /// Stores a message to send with its events, unless its request was seen before.
     async fn accept_message(

@@ -8,11 +8,14 @@ use std::{sync::Arc, time::SystemTime};
 use prost::Message as _;
 use whatsapp_rust::{buffa::MessageField, waproto::whatsapp as wa};
 
-use super::convert::{ids::is_same, inbound, outbound, rows, words::words};
+use super::{
+    convert::{ids::is_same, inbound, outbound, rows, secrets::Parent, words::words},
+    polls,
+};
 use crate::{
     events::{self, timestamp},
     proto::v1::{self, event::Payload, message_content::Content},
-    storage::{Changed, InstanceRow, MessageChange, MessageRow},
+    storage::{Changed, InstanceRow, Late, MessageChange, MessageRow},
 };
 
 /// A message that changes another one.
@@ -29,6 +32,8 @@ pub(super) struct Carrier {
     pub(super) by_admin: bool,
     /// An edit's new message, as WhatsApp has it.
     pub(super) raw: Option<wa::Message>,
+    /// It was stored before the message that it changes, and may have changed it already.
+    pub(super) is_late: bool,
 }
 
 impl Carrier {
@@ -70,6 +75,14 @@ impl Carrier {
         }
     }
 
+    /// Whether a newer edit has changed the message already.
+    fn is_outdated(&self, known: &v1::Message) -> bool {
+        // WhatsApp counts seconds.
+        let own = timestamp(self.time).seconds;
+        let last = known.edit_time.as_ref().map(|time| time.seconds);
+        last.is_some_and(|last| last > own || (self.is_late && last == own))
+    }
+
     fn edit(&self, edit: &v1::EditedContent, target: Option<&MessageRow>) -> Changed {
         let mut updated = v1::MessageUpdated {
             message_id: edit.message_id.clone(),
@@ -83,7 +96,8 @@ impl Carrier {
         let Some(row) = target else {
             return self.told(None, Payload::MessageUpdated(updated));
         };
-        let Some(mut known) = alive(row).filter(|known| self.wrote(known)) else {
+        let may = |known: &v1::Message| self.wrote(known) && !self.is_outdated(known);
+        let Some(mut known) = alive(row).filter(may) else {
             return Changed::default();
         };
         let mut content = edit.content.as_deref().cloned();
@@ -124,6 +138,7 @@ impl Carrier {
                 message_id: deletion.message_id.clone(),
                 actor: self.message.sender.clone(),
                 delete_time: Some(timestamp(self.time)),
+                by_admin: deletion.by_admin,
             })),
         });
         known.quoted = None;
@@ -149,12 +164,60 @@ impl Carrier {
     }
 }
 
-/// A vote that was stored before its poll, now that it can be read.
-pub(super) fn late_vote(
+/// What a message that was stored before this one does to it.
+pub(super) fn late(instance: &InstanceRow, message: &MessageRow) -> Late {
+    let (instance, message) = (instance.clone(), message.clone());
+    Late(Arc::new(move |early| {
+        let known = rows::message(early).ok()?;
+        match known.content.as_ref()?.content.as_ref()? {
+            Content::PollVote(_) => {
+                let opened = polls::opened(early, &Parent::of(&message)?)?;
+                Some(late_vote(&instance, early, opened))
+            }
+            Content::Edited(_) | Content::Deleted(_) if is_same_chat(early, &known, &message) => {
+                late_carrier(&instance, early, known, &message).change()
+            }
+            _ => None,
+        }
+    }))
+}
+
+/// Whether both are in one chat, by whichever name.
+fn is_same_chat(early: &MessageRow, known: &v1::Message, message: &MessageRow) -> bool {
+    let party = |known: v1::Message| known.chat.and_then(|chat| chat.party);
+    early.chat == message.chat
+        || match (
+            party(known.clone()),
+            rows::message(message).ok().and_then(party),
+        ) {
+            (Some(one), Some(other)) => is_same(&one, &other),
+            _ => false,
+        }
+}
+
+fn late_carrier(
     instance: &InstanceRow,
-    vote: &MessageRow,
-    content: Content,
-) -> MessageChange {
+    early: &MessageRow,
+    known: v1::Message,
+    message: &MessageRow,
+) -> Carrier {
+    let content = known.content.as_ref();
+    let content = content.and_then(|content| content.content.as_ref());
+    let by_admin = matches!(content, Some(Content::Deleted(deletion)) if deletion.by_admin);
+    let raw = outbound::decode(&early.raw).ok();
+    Carrier {
+        instance: instance.clone(),
+        chats: vec![message.chat.clone()],
+        time: early.time,
+        by_admin,
+        raw: raw.and_then(|raw| inbound::edited(&raw).cloned()),
+        is_late: true,
+        message: known,
+    }
+}
+
+/// A vote that was stored before its poll, now that it can be read.
+fn late_vote(instance: &InstanceRow, vote: &MessageRow, content: Content) -> MessageChange {
     let (instance, sender) = (instance.clone(), vote.sender.clone());
     MessageChange {
         message_id: vote.message_id.clone(),

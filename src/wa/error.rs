@@ -54,9 +54,14 @@ pub enum WaError {
     /// A message can't be changed, answered or passed on so.
     #[error("the message can't be used so: {0}")]
     Unchangeable(&'static str),
-    /// A vote names what can't be chosen.
-    #[error("options {0}")]
-    NotAnOption(&'static str),
+    /// An answer or a vote names what can't be chosen.
+    #[error("{field} {why}")]
+    NoChoice {
+        /// The field that names it.
+        field: &'static str,
+        /// What it must be.
+        why: &'static str,
+    },
     /// Somebody to mention has no account.
     #[error("WhatsApp knows no account of somebody to mention")]
     NobodyToMention(String),

@@ -9,12 +9,18 @@ use async_trait::async_trait;
 use prost::Message as _;
 use tokio::sync::watch;
 use whatsapp_rust::{
-    Client, InboundDurabilityHook, Jid, types::events::InboundMessage, wacore_binary::JidExt as _,
+    Client, InboundDurabilityHook, Jid,
+    types::{
+        events::{InboundMessage, UndecryptableMessage},
+        message::MessageSource,
+    },
+    wacore_binary::JidExt as _,
+    waproto::whatsapp as wa,
 };
 
 use super::{
     addresses::other_names,
-    amending::{Carrier, late_vote},
+    amending::{Carrier, late},
     contacts::{self, Contacts},
     convert::{
         context,
@@ -29,10 +35,7 @@ use crate::{
     crash_points::CrashPoint,
     events,
     proto::v1::{self, message_content::Content},
-    storage::{
-        self, Effects, InstanceRow, MessageChange, MessageRecord, MessageRow, Storage,
-        media::MediaRow,
-    },
+    storage::{self, Effects, InstanceRow, MessageRecord, MessageRow, Storage, media::MediaRow},
 };
 
 /// Pauses between the tries to store a batch; after the last the session starts over, so that
@@ -137,29 +140,73 @@ impl Intake {
         &self,
         instance: &InstanceRow,
         one: &InboundMessage,
-        inbound: Inbound,
+        mut inbound: Inbound,
         names: &Names,
     ) -> MessageRecord {
-        let (events, changes) = if inbound.is_change() {
+        if inbound.is_change() {
+            let by_admin = self.is_by_admin(instance, one, &inbound).await;
+            if by_admin {
+                inbound.note_admin();
+            }
             let carrier = Carrier {
                 instance: instance.clone(),
                 chats: chats(one, names),
                 time: inbound.row.time,
-                by_admin: self.is_by_admin(instance, one, &inbound).await,
+                by_admin,
                 raw: inbound::edited(&one.message).cloned(),
+                is_late: false,
                 message: inbound.message,
             };
-            (Vec::new(), carrier.change().into_iter().collect())
-        } else {
-            let changes = self.late_votes(instance, &inbound).await;
-            let payload = inbound::payload(inbound.message);
-            let event = events::compose(instance, payload, inbound.row.time, &inbound.dedupe_key);
-            (vec![event], changes)
-        };
-        MessageRecord {
-            row: inbound.row,
-            effects: Effects { events, changes },
+            return MessageRecord {
+                row: inbound.row,
+                effects: Effects {
+                    events: Vec::new(),
+                    changes: carrier.change().into_iter().collect(),
+                },
+                late: None,
+            };
         }
+        let payload = inbound::payload(inbound.message);
+        let event = events::compose(instance, payload, inbound.row.time, &inbound.dedupe_key);
+        let late = inbound.row.listed.then(|| late(instance, &inbound.row));
+        MessageRecord {
+            late,
+            ..MessageRecord::new(inbound.row, vec![event])
+        }
+    }
+
+    /// Stores what stands in for a message that can't be read, unless the message is there.
+    pub(super) async fn hold(
+        &self,
+        client: &Client,
+        undecryptable: &UndecryptableMessage,
+    ) -> anyhow::Result<()> {
+        let info = &undecryptable.info;
+        if !inbound::is_named(info) {
+            return Ok(());
+        }
+        let instance = self.instance.borrow().clone();
+        let known = inbound::Known {
+            names: other_names(client, strangers(&info.source)).await,
+            ..Default::default()
+        };
+        let empty = inbound::convert(
+            instance.number,
+            instance.id,
+            &account(client),
+            info,
+            &wa::Message::default(),
+            &known,
+        );
+        let Some(empty) = empty else { return Ok(()) };
+        self.contacts.see(contacts::of_message(info)).await;
+        let missing = inbound::missing(undecryptable);
+        let inbound = missing.stand_in(empty);
+        let payload = missing.payload(inbound.message);
+        let event = events::compose(&instance, payload, inbound.row.time, &inbound.dedupe_key);
+        let record = MessageRecord::new(inbound.row, vec![event]);
+        self.storage.record_messages(vec![record]).await?;
+        Ok(())
     }
 
     /// The message whose secret opens this one, and what its writer had chosen before. It may lie in the
@@ -192,23 +239,6 @@ impl Intake {
         let sender = one.info.source.sender.to_non_ad().to_string();
         let earlier = polls::latest_of(&votes, &sender, one.info.source.sender_alt.as_ref());
         (Some(parent), earlier)
-    }
-
-    /// Votes that came before this poll.
-    async fn late_votes(&self, instance: &InstanceRow, inbound: &Inbound) -> Vec<MessageChange> {
-        let content = inbound.message.content.as_ref();
-        let Some(Content::Poll(_)) = content.and_then(|content| content.content.as_ref()) else {
-            return Vec::new();
-        };
-        let Some(parent) = Parent::of(&inbound.row) else {
-            return Vec::new();
-        };
-        let votes = polls::votes(&*self.storage, instance.number, &inbound.row.message_id);
-        let votes = votes.await.unwrap_or_default();
-        votes
-            .iter()
-            .filter_map(|vote| Some(late_vote(instance, vote, polls::opened(vote, &parent)?)))
-            .collect()
     }
 
     /// Whether a deletion is by an admin of the group: only those delete what others wrote.
@@ -269,8 +299,14 @@ fn chats(one: &InboundMessage, names: &Names) -> Vec<String> {
 
 /// Who is in a message by one name only.
 fn unpaired(one: &InboundMessage) -> Vec<Jid> {
-    let source = &one.info.source;
     let mut people = context::people(&one.message);
+    people.extend(strangers(&one.info.source));
+    people
+}
+
+/// Writer and reader of a message, where it gives one name only.
+fn strangers(source: &MessageSource) -> Vec<Jid> {
+    let mut people = Vec::new();
     if source.sender_alt.is_none() {
         people.push(source.sender.to_non_ad());
     }

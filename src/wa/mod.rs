@@ -38,6 +38,6 @@ pub use groups::{
 };
 pub use media::{Fetcher, Passage, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};
-pub use outbound::{Outgoing, Say};
+pub use outbound::{Outgoing, Patience, Progress, Say};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
 pub use registry::Registry;

@@ -53,11 +53,9 @@ pub fn audit(
     for event in log.events() {
         tally.events += 1;
         match &event.payload {
+            Some(Payload::MessageUndecryptable(_)) => tally.unreadable += 1,
             Some(Payload::Unmapped(unmapped)) => {
-                tally.unreadable += 1;
-                if unmapped.name != "undecryptable_message" {
-                    ledger.complain(format!("an unmapped event: {}", unmapped.name));
-                }
+                ledger.complain(format!("an unmapped event: {}", unmapped.name));
             }
             Some(Payload::ErrorReported(error)) => {
                 ledger.complain(format!(

@@ -2,6 +2,7 @@
 //! sides alike cannot hide from Baileys and whatsmeow.
 
 mod groups;
+mod kinds;
 mod with_wagate;
 
 use tempfile::TempDir;

@@ -1,9 +1,12 @@
 //! Every kind of message, both ways, and what is done to messages: reactions, edits, deletions, votes.
 
+mod business;
 mod doing;
 mod finding;
+mod order;
 mod polls;
 mod saying;
+mod waiting;
 
 use futures::StreamExt as _;
 use wagate::{

@@ -1,5 +1,7 @@
 //! What a caller wants to say, within WhatsApp's limits.
 
+mod business;
+
 use std::{collections::HashSet, ops::RangeInclusive};
 
 use tonic::Status;
@@ -20,8 +22,11 @@ use crate::{
 /// Longest name of a place, a contact or a page, in characters.
 const NAME_CHARS: usize = 512;
 
-/// The content, or what is wrong with it.
-pub(super) fn checked(content: Option<send_message_request::Content>) -> Result<Content, Status> {
+/// The content, or what is wrong with it. `quoted` is the id of the message that it answers.
+pub(super) fn checked(
+    content: Option<send_message_request::Content>,
+    quoted: &str,
+) -> Result<Content, Status> {
     use send_message_request::Content as Asked;
     let Some(content) = content else {
         return Err(status::field_invalid(
@@ -39,6 +44,21 @@ pub(super) fn checked(content: Option<send_message_request::Content>) -> Result<
         Asked::Poll(poll) => Content::Poll(self::poll(poll)?),
         Asked::EventInvitation(event) => Content::EventInvitation(invitation(event)?),
         Asked::EventResponse(answer) => Content::EventResponse(response(answer)?),
+        Asked::List(list) => Content::List(business::list(list)?),
+        Asked::Buttons(buttons) => Content::Buttons(business::buttons(buttons)?),
+        Asked::Interactive(message) => Content::Interactive(business::interactive(message)?),
+        Asked::ListReply(reply) => {
+            business::answered(quoted)?;
+            Content::ListReply(business::list_reply(reply)?)
+        }
+        Asked::ButtonReply(reply) => {
+            business::answered(quoted)?;
+            Content::ButtonReply(business::button_reply(reply)?)
+        }
+        Asked::InteractiveReply(reply) => {
+            business::answered(quoted)?;
+            Content::InteractiveReply(business::interactive_reply(reply)?)
+        }
     })
 }
 

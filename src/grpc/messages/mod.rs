@@ -3,14 +3,17 @@
 mod content;
 mod finding;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prost::Message;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use self::finding::{Pages, QUOTED_ID_BYTES};
 use super::{
-    access, groups, requests,
+    access,
+    deadline::Deadline,
+    groups, requests,
     status::{self, Reason, refuse},
 };
 use crate::{
@@ -21,7 +24,7 @@ use crate::{
         message_service_server::{MessageService, MessageServiceServer},
     },
     storage::{InstanceRow, MessageRow, RequestMark, Storage},
-    wa::{Mentions, Outgoing, Registry, Say, message_resource},
+    wa::{Mentions, Outgoing, Patience, Progress, Registry, Say, message_resource},
 };
 
 /// How long a message may be pinned, in seconds; 0 unpins it.
@@ -32,6 +35,9 @@ const EPHEMERAL_SECONDS: [u32; 4] = [0, 86_400, 604_800, 7_776_000];
 
 /// Most messages that are marked at once.
 const MARKED: usize = 1_000;
+
+/// An answer that waits goes out this long before the deadline of its call.
+const AHEAD: Duration = Duration::from_millis(500);
 
 /// The service.
 pub struct Messages {
@@ -44,6 +50,8 @@ struct Called<T> {
     caller: Caller,
     row: InstanceRow,
     asked: T,
+    /// How long it may wait for what becomes of a message.
+    patience: Duration,
 }
 
 /// The request as it is remembered.
@@ -87,10 +95,17 @@ impl Messages {
         instance: impl Fn(&T) -> &str,
     ) -> Result<Called<T>, Status> {
         let caller = access::permit(&request, permission)?;
+        let deadline = request.extensions().get::<Deadline>();
+        let patience = patience(deadline.map(|Deadline(at)| at.duration_since(Instant::now())));
         let asked = request.into_inner();
         let name = instance(&asked);
         let row = access::instance(self.storage.as_ref(), &caller, "instance", name).await?;
-        Ok(Called { caller, row, asked })
+        Ok(Called {
+            caller,
+            row,
+            asked,
+            patience,
+        })
     }
 
     async fn send(
@@ -108,12 +123,13 @@ impl Messages {
         instance: &InstanceRow,
         about: MessageRow,
         say: Say,
+        patience: Duration,
         request: Option<RequestMark>,
     ) -> Result<Option<v1::Message>, Status> {
         let outgoing = Outgoing {
             about: Some(about),
             request,
-            ..saying(say)
+            ..saying(say, patience)
         };
         self.send(instance, outgoing).await
     }
@@ -172,7 +188,7 @@ impl Messages {
 }
 
 /// Nothing around it, to nobody yet.
-fn saying(say: Say) -> Outgoing {
+fn saying(say: Say, patience: Duration) -> Outgoing {
     Outgoing {
         recipient: None,
         say,
@@ -182,6 +198,29 @@ fn saying(say: Say) -> Outgoing {
         ephemeral_seconds: None,
         forwarded: false,
         request: None,
+        patience: Patience {
+            until: Progress::Sent,
+            time: patience,
+        },
+    }
+}
+
+/// How long a call that has so much time left waits.
+fn patience(left: Option<Duration>) -> Duration {
+    let Some(left) = left else {
+        return limits::SEND_CONFIRMATION;
+    };
+    // Of very little time, most.
+    let ahead = AHEAD.min(left / 4);
+    (left - ahead).min(limits::SEND_CONFIRMATION_MAX)
+}
+
+/// How far a message has to come.
+fn progress(wait_for: v1::WaitFor) -> Progress {
+    match wait_for {
+        v1::WaitFor::Unspecified | v1::WaitFor::Sent => Progress::Sent,
+        v1::WaitFor::Accepted => Progress::Accepted,
+        v1::WaitFor::Delivered => Progress::Delivered,
     }
 }
 
@@ -199,10 +238,14 @@ impl MessageService for Messages {
         &self,
         request: Request<v1::SendMessageRequest>,
     ) -> Result<Response<v1::SendMessageResponse>, Status> {
-        let called = self
+        let mut called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
         let recipient = recipient(&called.asked.recipient)?;
+        let wait_for = v1::WaitFor::try_from(std::mem::take(&mut called.asked.wait_for));
+        let wait_for = wait_for.map_err(|_| {
+            status::field_invalid("wait_for", "must be ACCEPTED, SENT or DELIVERED")
+        })?;
         let request = mark!(called, "SendMessage")?;
         let asked = called.asked;
         let mentions = asked.mentions.unwrap_or_default();
@@ -217,6 +260,7 @@ impl MessageService for Messages {
                 "must be 0, 86400, 604800 or 7776000",
             ));
         }
+        let content = content::checked(asked.content, &asked.quoted_message_id)?;
         let outgoing = Outgoing {
             recipient: Some(recipient),
             quoted: asked.quoted_message_id,
@@ -228,7 +272,11 @@ impl MessageService for Messages {
             ephemeral_seconds: asked.ephemeral_seconds,
             forwarded: asked.forwarded,
             request,
-            ..saying(Say::Content(Box::new(content::checked(asked.content)?)))
+            patience: Patience {
+                until: progress(wait_for),
+                time: called.patience,
+            },
+            ..saying(Say::Content(Box::new(content)), called.patience)
         };
         let message = self.send(&called.row, outgoing).await?;
         Ok(Response::new(v1::SendMessageResponse { message }))
@@ -242,11 +290,11 @@ impl MessageService for Messages {
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
         let mark = mark!(called, "EditMessage")?;
-        let (row, asked) = (called.row, called.asked);
+        let (row, asked, patience) = (called.row, called.asked, called.patience);
         content::most("text", &asked.text, limits::TEXT_CHARS)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
         let say = Say::Edit(asked.text);
-        let message = self.act(&row, about, say, mark).await?;
+        let message = self.act(&row, about, say, patience, mark).await?;
         Ok(Response::new(v1::EditMessageResponse { message }))
     }
 
@@ -258,9 +306,9 @@ impl MessageService for Messages {
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
         let mark = mark!(called, "RevokeMessage")?;
-        let (row, asked) = (called.row, called.asked);
+        let (row, asked, patience) = (called.row, called.asked, called.patience);
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
-        let message = self.act(&row, about, Say::Revoke, mark).await?;
+        let message = self.act(&row, about, Say::Revoke, patience, mark).await?;
         Ok(Response::new(v1::RevokeMessageResponse { message }))
     }
 
@@ -272,7 +320,7 @@ impl MessageService for Messages {
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
         let mark = mark!(called, "ForwardMessage")?;
-        let (row, asked) = (called.row, called.asked);
+        let (row, asked, patience) = (called.row, called.asked, called.patience);
         let recipient = recipient(&asked.recipient)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
         let outgoing = Outgoing {
@@ -280,7 +328,7 @@ impl MessageService for Messages {
             about: Some(about),
             forwarded: true,
             request: mark,
-            ..saying(Say::Forward)
+            ..saying(Say::Forward, patience)
         };
         let message = self.send(&row, outgoing).await?;
         Ok(Response::new(v1::ForwardMessageResponse { message }))
@@ -294,11 +342,11 @@ impl MessageService for Messages {
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
         let mark = mark!(called, "VotePoll")?;
-        let (row, asked) = (called.row, called.asked);
+        let (row, asked, patience) = (called.row, called.asked, called.patience);
         content::choice(&asked.options)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
         let say = Say::Vote(asked.options);
-        let message = self.act(&row, about, say, mark).await?;
+        let message = self.act(&row, about, say, patience, mark).await?;
         Ok(Response::new(v1::VotePollResponse { message }))
     }
 
@@ -327,7 +375,7 @@ impl MessageService for Messages {
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
         let mark = mark!(called, "PinMessage")?;
-        let (row, asked) = (called.row, called.asked);
+        let (row, asked, patience) = (called.row, called.asked, called.patience);
         if !PIN_SECONDS.contains(&asked.duration_seconds) {
             return Err(status::field_invalid(
                 "duration_seconds",
@@ -336,7 +384,7 @@ impl MessageService for Messages {
         }
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
         let say = Say::Pin(asked.duration_seconds);
-        let message = self.act(&row, about, say, mark).await?;
+        let message = self.act(&row, about, say, patience, mark).await?;
         Ok(Response::new(v1::PinMessageResponse { message }))
     }
 

@@ -9,8 +9,8 @@ use super::{error, requests, rows, time, transaction::Transaction, unit::Unit, w
 use crate::{
     domain::ids::InstanceNumber,
     storage::{
-        AcceptOutcome, Effects, EffectsOf, MessageChange, MessageRecord, MessageRow, NewEvent,
-        RequestMark, Result, StatusRise,
+        AcceptOutcome, Effects, EffectsOf, Late, MessageChange, MessageRecord, MessageRow,
+        NewEvent, RequestMark, Result, StatusRise,
     },
 };
 
@@ -38,8 +38,11 @@ pub(super) const COLUMNS: &str = with_columns!("", "");
 /// Most ids of one statement.
 const IDS: usize = 500;
 
-/// A message's key: instance, id, chat, sender.
-pub(super) type Key = (InstanceNumber, String, String, String);
+/// A message's key: instance, id, chat, sender; and whether it only stands in for one.
+pub(super) type Key = (InstanceNumber, String, String, String, bool);
+
+/// Status of what stands in for a message that can't be read yet.
+const STANDS_IN: i32 = 0;
 
 /// An instance and the id of a message whose status it raised.
 pub(super) type RaisedKey = (InstanceNumber, String);
@@ -50,6 +53,7 @@ fn key_of(message: &MessageRow) -> Key {
         message.message_id.clone(),
         message.chat.clone(),
         message.sender.clone(),
+        message.status == STANDS_IN,
     )
 }
 
@@ -96,22 +100,34 @@ pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
         .push_bind(&*message.words);
 }
 
+/// What stands in for a message gives way to it; all else stays.
+const NEW: &str = "ON CONFLICT (instance, message_id, chat, sender) DO UPDATE SET \
+     from_me = excluded.from_me, time = excluded.time, status = excluded.status, \
+     previous_status = excluded.previous_status, body = excluded.body, raw = excluded.raw, \
+     target = excluded.target, listed = excluded.listed, words = excluded.words \
+     WHERE message.status = 0 AND excluded.status <> 0 \
+     RETURNING instance, message_id, chat, sender, status = 0";
+
+/// Most messages that are looked at for what they do to one that comes after them.
+const LATE: i64 = 10_240;
+
 /// Stores the messages of all jobs that are not there yet and notes which these were.
 pub(super) async fn store_new(
     unit: &mut Unit,
     messages: impl Iterator<Item = &MessageRecord>,
 ) -> Result<()> {
-    let mut wanted = Vec::new();
+    let (mut wanted, mut targets) = (Vec::new(), Vec::new());
     for record in messages {
         if !unit.is_deleted(record.row.instance)? {
             wanted.push(&record.row);
+            targets.extend(record.late.is_some().then_some(&record.row));
         }
     }
     let stored = rows::with_values(
         &mut unit.transaction,
         INSERT,
         &wanted,
-        "ON CONFLICT DO NOTHING RETURNING instance, message_id, chat, sender",
+        NEW,
         |row, message| push_values(row, message),
     )
     .await?;
@@ -121,7 +137,49 @@ pub(super) async fn store_new(
             row.try_get(1)?,
             row.try_get(2)?,
             row.try_get(3)?,
+            row.try_get(4)?,
         ));
+    }
+    targets.retain(|row| unit.new_messages.contains(&key_of(row)));
+    find_targets(unit, &targets).await
+}
+
+/// Notes which of these messages others do something to that are stored already.
+async fn find_targets(unit: &mut Unit, messages: &[&MessageRow]) -> Result<()> {
+    let found = rows::with_values(
+        &mut unit.transaction,
+        "WITH wanted (instance, id) AS (",
+        messages,
+        ") SELECT DISTINCT message.instance, message.target FROM wanted CROSS JOIN message \
+         ON message.instance = wanted.instance AND message.target = wanted.id \
+         WHERE message.target <> ''",
+        |mut row, message| {
+            row.push_bind(message.instance.0)
+                .push_bind(&*message.message_id);
+        },
+    );
+    for row in found.await? {
+        let target = (InstanceNumber(row.try_get(0)?), row.try_get(1)?);
+        unit.targets.insert(target);
+    }
+    Ok(())
+}
+
+/// What messages that were stored before this one do to it, in the order in which they came.
+async fn take_late(unit: &mut Unit, message: &MessageRow, late: &Late) -> Result<()> {
+    let found = sqlx::query(with_columns!(
+        "SELECT",
+        "FROM message WHERE instance = ? AND target = ? AND target <> '' ORDER BY number LIMIT ?"
+    ))
+    .bind(message.instance.0)
+    .bind(&*message.message_id)
+    .bind(LATE)
+    .fetch_all(unit.connection().await?)
+    .await?;
+    for row in &found {
+        if let Some(change) = (late.0)(&message_of(row)?) {
+            apply(unit, message.instance, &change).await?;
+        }
     }
     Ok(())
 }
@@ -144,6 +202,12 @@ impl Work for RecordMessages {
             let is_new = unit.new_messages.remove(&key_of(&record.row));
             if is_new {
                 take_effect(unit, record.row.instance, &record.effects).await?;
+                let target = (record.row.instance, record.row.message_id.clone());
+                if let Some(late) = &record.late
+                    && unit.targets.contains(&target)
+                {
+                    take_late(unit, &record.row, late).await?;
+                }
             }
             new.push(is_new);
         }
@@ -301,7 +365,7 @@ const RAISE: [&str; 2] = [
      status_reason = rise.column4 FROM (",
     with_columns!(
         ") AS rise WHERE instance = rise.column1 AND message_id = rise.column2 \
-         AND from_me = 1 AND status < rise.column3 RETURNING",
+         AND from_me = 1 AND status > 0 AND status < rise.column3 RETURNING",
         ""
     ),
 ];

@@ -142,6 +142,8 @@ pub(super) struct Unit {
     instances: Arc<Instances>,
     /// What remembers rows that this transaction writes.
     outdated: Vec<Arc<dyn Forget>>,
+    /// Ids of new messages that others do something to that were stored before them.
+    pub(super) targets: HashSet<(InstanceNumber, String)>,
 }
 
 impl Unit {
@@ -165,6 +167,7 @@ impl Unit {
             raised: HashMap::new(),
             instances,
             outdated: Vec::new(),
+            targets: HashSet::new(),
         }
     }
 
@@ -190,6 +193,7 @@ impl Unit {
         self.new_messages.clear();
         self.new_requests.clear();
         self.raised.clear();
+        self.targets.clear();
         Ok(Committed {
             wrote,
             head: Position(self.counters()?.head),
@@ -227,6 +231,7 @@ impl Unit {
         self.new_messages.clear();
         self.new_requests.clear();
         self.raised.clear();
+        self.targets.clear();
     }
 
     pub(super) fn counters(&mut self) -> Result<&Counters> {

@@ -151,6 +151,11 @@ impl Quote {
         })
     }
 
+    /// As WhatsApp has it.
+    pub fn message(&self) -> &wa::Message {
+        &self.message
+    }
+
     /// As it is shown to callers.
     pub fn shown(&self, to: &Jid) -> v1::QuotedMessage {
         let known = v1::Message::decode(self.row.body.clone()).unwrap_or_default();
@@ -277,10 +282,32 @@ impl Around {
     /// The content with the mentioned called as the group calls them; `None` if it grew too long.
     pub fn content(&self, content: Content) -> Option<Content> {
         Some(match content {
-            Content::Text(text) if !self.mentions.is_empty() => Content::Text(v1::TextContent {
+            other if self.mentions.is_empty() => other,
+            Content::Text(text) => Content::Text(v1::TextContent {
                 text: self.text(&text.text)?,
                 ..text
             }),
+            Content::LiveLocation(live) => Content::LiveLocation(v1::LiveLocationContent {
+                caption: self.text(&live.caption)?,
+                ..live
+            }),
+            Content::GroupInvite(invite) => Content::GroupInvite(v1::GroupInviteContent {
+                caption: self.text(&invite.caption)?,
+                ..invite
+            }),
+            Content::List(list) => Content::List(v1::ListContent {
+                description: self.text(&list.description)?,
+                ..list
+            }),
+            Content::Buttons(buttons) => Content::Buttons(v1::ButtonsContent {
+                text: self.text(&buttons.text)?,
+                ..buttons
+            }),
+            Content::Interactive(message) => Content::Interactive(v1::InteractiveContent {
+                body: self.text(&message.body)?,
+                ..message
+            }),
+            // The others have no text to name somebody in.
             other => other,
         })
     }

@@ -19,7 +19,10 @@ use crate::{
         convert::{
             context::{Around, Quote},
             inbound,
-            outbound::{self, actions},
+            outbound::{
+                self, actions,
+                business::{self, NoChoice},
+            },
             rows,
             secrets::Parent,
         },
@@ -81,6 +84,19 @@ impl<'r> About<'r> {
 
 fn unchangeable(why: &'static str) -> WaError {
     WaError::Unchangeable(why)
+}
+
+fn not_an_option(why: &'static str) -> WaError {
+    WaError::NoChoice {
+        field: "options",
+        why,
+    }
+}
+
+impl From<NoChoice> for WaError {
+    fn from(NoChoice { field, why }: NoChoice) -> Self {
+        Self::NoChoice { field, why }
+    }
 }
 
 /// Something to seal answers with.
@@ -178,6 +194,15 @@ impl Outbox {
                 let message = sealed.ok_or_else(|| unchangeable("its secret is not known"))?;
                 Ok((Content::EventResponse(response), message))
             }
+            Content::ListReply(reply) => {
+                answer(around, to, |asked| business::list_reply(asked, reply))
+            }
+            Content::ButtonReply(reply) => {
+                answer(around, to, |asked| business::button_reply(asked, reply))
+            }
+            Content::InteractiveReply(reply) => answer(around, to, |asked| {
+                business::interactive_reply(asked, reply)
+            }),
             content => {
                 let content = around.content(content).ok_or(WaError::TextTooLong)?;
                 let message = outbound::convert(&content, around, &to.to, secret());
@@ -214,6 +239,17 @@ impl Outbox {
         let row = elsewhere.await?.ok_or(WaError::NothingToQuote)?;
         readable(row).map(Some)
     }
+}
+
+/// Answers the message that is quoted.
+fn answer(
+    around: &Around,
+    to: &Address,
+    choose: impl FnOnce(&wa::Message) -> Result<(Content, wa::Message), NoChoice>,
+) -> Result<(Content, wa::Message), WaError> {
+    let quote = around.quote.as_ref().ok_or(WaError::NothingToQuote)?;
+    let (content, message) = choose(quote.message())?;
+    Ok((content, outbound::surround(message, around, &to.to)))
 }
 
 /// Does something to a stored message.
@@ -276,6 +312,7 @@ fn do_to(
                 message_id,
                 actor: Some(account(client).party()),
                 delete_time: Some(crate::events::timestamp(std::time::SystemTime::now())),
+                by_admin: group.is_some_and(admin),
             };
             (Content::Deleted(deletion), actions::revoke(row, chat))
         }
@@ -292,12 +329,12 @@ fn do_to(
                 return Err(unchangeable("it is no poll"));
             };
             if poll.selectable_count > 0 && names.len() > poll.selectable_count as usize {
-                return Err(WaError::NotAnOption("are more than the poll allows"));
+                return Err(not_an_option("are more than the poll allows"));
             }
             let unknown = || unchangeable("its secret is not known");
             let parent = Parent::of(row).ok_or_else(unknown)?;
             if parent.lacks(&names).is_some() {
-                return Err(WaError::NotAnOption("must be options of the poll"));
+                return Err(not_an_option("must be options of the poll"));
             }
             let message = parent.seal_vote(&account(client), &names);
             let vote = v1::PollVoteContent {

@@ -8,12 +8,9 @@ mod composing;
 mod marking;
 mod sender;
 mod status;
+mod waiting;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 
 use prost::Message as _;
 use tokio::{
@@ -23,7 +20,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
-use self::composing::Composed;
+pub use self::waiting::{Patience, Progress};
+use self::{composing::Composed, waiting::Waiting};
 use super::{
     addresses::Addresses,
     contacts::{self, Contacts},
@@ -33,7 +31,7 @@ use super::{
     hook::account,
 };
 use crate::{
-    domain::{limits::SEND_CONFIRMATION, recipient::Recipient},
+    domain::recipient::Recipient,
     events::timestamp,
     proto::v1::{self, MessageStatus, message_content::Content},
     storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage},
@@ -80,6 +78,8 @@ pub struct Outgoing {
     pub mentions: Mentions,
     /// The caller's request id, if it gave one.
     pub request: Option<RequestMark>,
+    /// How long the caller waits, and for what.
+    pub patience: Patience,
 }
 
 /// The outgoing side of one instance.
@@ -95,14 +95,13 @@ pub(super) struct Outbox {
     groups: Arc<Groups>,
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<MessageRow>,
-    /// Calls that wait for a message to be confirmed, by its id.
-    waiting: Mutex<HashMap<String, Vec<oneshot::Sender<MessageRow>>>>,
+    waiting: Waiting,
 }
 
 /// A message that is in the database.
 enum Stored {
-    /// Now, with who tells what becomes of it.
-    New(MessageRow, oneshot::Receiver<MessageRow>),
+    /// Now, with who tells what becomes of it if somebody wants to know.
+    New(MessageRow, Option<oneshot::Receiver<MessageRow>>),
     /// By the same request before.
     Before(MessageRow),
 }
@@ -129,7 +128,7 @@ impl Outbox {
             contacts,
             groups,
             accepted,
-            waiting: Mutex::default(),
+            waiting: Waiting::default(),
         });
         tokio::spawn(sender::run(outbox.clone(), queue));
         outbox
@@ -164,14 +163,15 @@ impl Outbox {
         self.instance.borrow().clone()
     }
 
-    /// Stores a message and waits for WhatsApp to confirm it, within limits. A caller that leaves
-    /// before it is stored has sent nothing; later, it is sent all the same.
+    /// Stores a message and waits for what becomes of it, as long as its caller does. A caller that
+    /// leaves before it is stored has sent nothing; later, it is sent all the same.
     pub(super) async fn send(self: &Arc<Self>, outgoing: Outgoing) -> Result<MessageRow, WaError> {
         let number = self.row().number;
+        let patience = outgoing.patience;
         if let Some(request) = &outgoing.request
             && let Some(seen) = self.storage.lookup_request(number, request).await?
         {
-            return self.confirmed(seen_before(seen)?).await;
+            return self.confirmed(seen_before(seen)?, patience).await;
         }
         let client = self.open_client()?;
         let place = self.places.clone().acquire_owned();
@@ -179,7 +179,10 @@ impl Outbox {
         let request = outgoing.request.clone();
         let composed = self.compose(&client, outgoing).await?;
         let to = composed.to.clone();
-        let storing = self.clone().store(client, composed, request, place);
+        let progress = patience.until;
+        let storing = self
+            .clone()
+            .store(client, composed, request, progress, place);
         let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
@@ -187,9 +190,9 @@ impl Outbox {
             Stored::New(row, risen) => {
                 let met = contacts::of_recipient(&to.to, to.other.as_ref());
                 self.contacts.see(vec![met]).await;
-                Ok(self.settled(row, risen).await)
+                Ok(self.settled(row, risen, patience).await)
             }
-            Stored::Before(row) => self.confirmed(row).await,
+            Stored::Before(row) => self.confirmed(row, patience).await,
         }
     }
 
@@ -199,20 +202,21 @@ impl Outbox {
         client: Arc<Client>,
         composed: Composed,
         request: Option<RequestMark>,
+        progress: Progress,
         _place: OwnedSemaphorePermit,
     ) -> Result<Stored, WaError> {
         let raw = outbound::encode(&composed.message);
         let row = self.row_of(&client, composed, raw);
         let pending = self.status_event(&row, MessageStatus::Pending);
         // Before it can have risen: then nobody has to look whether it did.
-        let risen = self.wait_for(&row);
+        let risen = self.waiting.until(&row.message_id, progress);
         let accepted = self
             .storage
             .accept_message(row.clone(), request, vec![pending])
             .await;
         if !matches!(accepted, Ok(AcceptOutcome::Accepted)) {
             drop(risen);
-            self.forget_waiters();
+            self.waiting.forget();
             return seen_before(accepted?).map(Stored::Before);
         }
         crate::crash_points::CrashPoint::SendAccepted.pass();
@@ -221,65 +225,48 @@ impl Outbox {
         Ok(Stored::New(row, risen))
     }
 
-    /// Is told once the message is no longer pending.
-    fn wait_for(&self, row: &MessageRow) -> oneshot::Receiver<MessageRow> {
-        let (told, risen) = oneshot::channel();
-        locked(&self.waiting)
-            .entry(row.message_id.clone())
-            .or_default()
-            .push(told);
-        risen
-    }
-
-    /// Waits until the message is no longer pending, and no longer than a caller should.
-    async fn confirmed(&self, row: MessageRow) -> Result<MessageRow, WaError> {
-        let pending = MessageStatus::Pending as i32;
-        if row.status != pending {
+    /// Waits until the message has come as far as the caller wants.
+    async fn confirmed(&self, row: MessageRow, patience: Patience) -> Result<MessageRow, WaError> {
+        if patience.until.is_reached(row.status) {
             return Ok(row);
         }
-        let risen = self.wait_for(&row);
+        let risen = self.waiting.until(&row.message_id, patience.until);
         // It may have risen before anybody waited.
-        let now = self
-            .storage
-            .lookup_message(row.instance, &row.message_id, Some(&row.chat))
-            .await?;
-        match now {
-            None => return Err(WaError::InstanceNotFound),
-            Some(now) if now.status != pending => return Ok(now),
-            Some(_) => {}
+        match self.now(&row).await? {
+            None => Err(WaError::InstanceNotFound),
+            Some(now) if patience.until.is_reached(now.status) => Ok(now),
+            Some(now) => Ok(self.settled(now, risen, patience).await),
         }
-        Ok(self.settled(row, risen).await)
     }
 
-    /// The message as it is told, or as it was if that takes too long.
-    async fn settled(&self, row: MessageRow, risen: oneshot::Receiver<MessageRow>) -> MessageRow {
+    /// The message once it has come as far as the caller wants, or as it is when that takes too long.
+    async fn settled(
+        &self,
+        row: MessageRow,
+        risen: Option<oneshot::Receiver<MessageRow>>,
+        patience: Patience,
+    ) -> MessageRow {
+        let Some(risen) = risen else { return row };
         let told = tokio::select! {
             risen = risen => risen.ok(),
             // The log tells the rest.
-            () = sleep(SEND_CONFIRMATION) => None,
+            () = sleep(patience.time) => None,
             () = self.stop.cancelled() => None,
         };
-        told.unwrap_or_else(|| {
-            self.forget_waiters();
-            row
-        })
-    }
-
-    /// Wakes the calls that wait for these messages.
-    fn tell(&self, rows: &[MessageRow]) {
-        let mut waiting = locked(&self.waiting);
-        for row in rows {
-            for told in waiting.remove(&row.message_id).into_iter().flatten() {
-                told.send(row.clone()).ok();
-            }
+        if let Some(told) = told {
+            return told;
         }
+        self.waiting.forget();
+        // It may have come a part of the way.
+        self.now(&row).await.ok().flatten().unwrap_or(row)
     }
 
-    fn forget_waiters(&self) {
-        locked(&self.waiting).retain(|_, calls| {
-            calls.retain(|call| !call.is_closed());
-            !calls.is_empty()
-        });
+    /// A message as it is stored now.
+    async fn now(&self, row: &MessageRow) -> Result<Option<MessageRow>, WaError> {
+        let now = self
+            .storage
+            .lookup_message(row.instance, &row.message_id, Some(&row.chat));
+        Ok(now.await?)
     }
 
     pub(super) fn open_client(&self) -> Result<Arc<Client>, WaError> {
@@ -345,9 +332,4 @@ fn seen_before(outcome: AcceptOutcome) -> Result<MessageRow, WaError> {
         // A request that is new was not seen before; nothing to return is the same as a clash.
         AcceptOutcome::Reused | AcceptOutcome::Accepted => Err(WaError::RequestReused),
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inside is whole after every statement, so a panic elsewhere does not spoil it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

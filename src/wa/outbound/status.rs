@@ -198,7 +198,7 @@ impl Outbox {
         let effects = self.effects_of(status, by);
         let instance = self.row().number;
         let changed = self.storage.raise_status(instance, rise, effects).await?;
-        self.tell(&changed);
+        self.waiting.tell(&changed);
         Ok(())
     }
 
@@ -255,6 +255,7 @@ fn changing(
         raw: outbound::decode(&row.raw)
             .ok()
             .and_then(|message| inbound::edited(&message).cloned()),
+        is_late: false,
     };
     carrier.change()
 }

@@ -14,17 +14,13 @@ use whatsapp_rust::{
 use super::{LEFT_BEHIND, STORE_AGAIN, Session, writing::Details};
 use crate::{
     domain::session::SessionState,
-    events,
-    proto::v1,
     storage::InstanceChange,
     wa::{
-        convert::label,
         hook::account,
         link::Link,
         pairing::{PairStep, Pairing, RefusedReason},
     },
 };
-use v1::event::Payload;
 
 impl Session {
     pub(super) async fn observe(&mut self, events: Vec<Arc<Event>>) {
@@ -169,20 +165,10 @@ impl Session {
                 }
             }
             Event::UndecryptableMessage(message) => {
-                let event = {
-                    let row = self.instance.borrow();
-                    let payload = Payload::Unmapped(v1::Unmapped {
-                        name: "undecryptable_message".to_owned(),
-                        raw: label(&message.info.id).into_owned().into_bytes().into(),
-                    });
-                    events::compose(
-                        &row,
-                        payload,
-                        message.info.timestamp.into(),
-                        &label(&message.info.id),
-                    )
-                };
-                self.append(vec![event]).await;
+                let Some(link) = &self.link else { return };
+                if let Err(error) = self.intake().hold(&link.client(), message).await {
+                    tracing::error!(%error, "it is not told that a message can't be read");
+                }
             }
             Event::GroupUpdate(_) | Event::PictureUpdate(_) | Event::DirtyState(_) => {
                 self.groups.observe(event).await;

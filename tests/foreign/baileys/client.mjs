@@ -13,6 +13,7 @@ import {
 import pino from 'pino'
 
 import { act, listen } from './groups.mjs'
+import { content, listenToChanges, tellContent } from './kinds.mjs'
 
 const { values: options } = parseArgs({
 	options: {
@@ -60,6 +61,7 @@ function connect() {
 	socket.ev.on('messages.update', updates => updates.forEach(changed))
 	socket.ev.on('message-receipt.update', receipts => receipts.forEach(confirmed))
 	listen(socket, say)
+	listenToChanges(socket, say)
 }
 
 function update({ connection, lastDisconnect, qr }) {
@@ -85,8 +87,10 @@ function update({ connection, lastDisconnect, qr }) {
 }
 
 function received({ key, message, status, userReceipt = [] }) {
+	received.last.set(key.id, { key, message })
 	const text = message?.conversation || message?.extendedTextMessage?.text
 	if (!text) {
+		tellContent(say, { key, message }, { known: received.last, me: state.creds.me })
 		return
 	}
 	const names = [key.participant, key.participantAlt, key.remoteJid, key.remoteJidAlt]
@@ -101,13 +105,12 @@ function received({ key, message, status, userReceipt = [] }) {
 		mentions: context?.mentionedJid ?? [],
 		quotes: context?.stanzaId,
 	})
-	received.last.set(key.id, { key, message })
 	// What happened to a text before Baileys tells of it comes with it.
 	changed({ key, update: { status } })
 	userReceipt.forEach(receipt => confirmed({ key, receipt }))
 }
 
-/** What can be quoted. */
+/** What can be quoted, reacted to, voted on. */
 received.last = new Map()
 
 const KINDS = new Map([
@@ -142,6 +145,18 @@ async function send({ to, text, mentions, quotes }) {
 	}
 }
 
+/** Anything but a text. */
+async function express({ to, ...what }) {
+	try {
+		const chat = isGroup(to) ? to : `${to}@s.whatsapp.net`
+		const { key, message } = await socket.sendMessage(chat, content(what, received.last))
+		sent.set(key.id, message)
+		say('sent', { id: key.id, kind: what.kind })
+	} catch (error) {
+		say('failed', { kind: what.kind, error: String(error) })
+	}
+}
+
 async function change(command) {
 	try {
 		say('done', { do: command.do, ...(await act(socket, command)) })
@@ -156,6 +171,9 @@ for await (const line of createInterface({ input: process.stdin })) {
 	const command = JSON.parse(line)
 	if (command.send) {
 		await send(command.send)
+	}
+	if (command.say) {
+		await express(command.say)
 	}
 	if (command.group) {
 		await change(command.group)

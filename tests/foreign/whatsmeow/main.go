@@ -71,6 +71,7 @@ func run(ctx context.Context, address, root, folder string) error {
 	for lines.Scan() {
 		var command struct {
 			Send  *message
+			Say   *expression
 			Group *act
 		}
 		if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
@@ -78,6 +79,9 @@ func run(ctx context.Context, address, root, folder string) error {
 		}
 		if command.Send != nil {
 			teller.send(ctx, client, command.Send)
+		}
+		if command.Say != nil {
+			teller.express(ctx, client, command.Say)
 		}
 		if command.Group != nil {
 			teller.act(ctx, client, command.Group)
@@ -131,7 +135,7 @@ func redirected(address string) *http.Client {
 type teller struct {
 	lock    sync.Mutex
 	encoder *json.Encoder
-	// What can be quoted, by id.
+	// What can be quoted, reacted to and voted on, by id.
 	heard map[string]*events.Message
 }
 
@@ -194,6 +198,7 @@ func (t *teller) handle(ctx context.Context, client *whatsmeow.Client, event any
 	case *events.LoggedOut:
 		t.say("ended", map[string]any{"reason": event.Reason})
 	case *events.Message:
+		t.tellContent(ctx, client, event)
 		text := event.Message.GetConversation()
 		if text == "" {
 			text = event.Message.GetExtendedTextMessage().GetText()
@@ -208,9 +213,6 @@ func (t *teller) handle(ctx context.Context, client *whatsmeow.Client, event any
 			if event.Info.IsGroup {
 				fields["group"] = event.Info.Chat.String()
 			}
-			t.lock.Lock()
-			t.heard[event.Info.ID] = event
-			t.lock.Unlock()
 			t.say("message", fields)
 		}
 	case *events.JoinedGroup:

@@ -262,6 +262,27 @@ impl ForeignClient {
         event["id"].as_str().unwrap().to_owned()
     }
 
+    /// Says something that is no text; answers with its id once the network has it.
+    pub async fn say(&mut self, to: &str, kind: &str, mut what: Value) -> String {
+        what["to"] = to.into();
+        what["kind"] = kind.into();
+        self.tell(json!({"say": what})).await;
+        let search = |event: &Value| event["kind"] == kind;
+        let said = self.until_one_of(&["sent", "failed"], search).await;
+        assert_eq!(said["event"], "sent", "{said}");
+        said["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits for something of this kind that is no text, with these fields.
+    pub async fn until_content(&mut self, kind: &str, fields: Value) -> Value {
+        let fields = fields.as_object().unwrap();
+        let wanted = |event: &Value| {
+            let has = |(name, value): (&String, &Value)| event[name] == *value;
+            event["kind"] == kind && fields.iter().all(has)
+        };
+        self.until("content", wanted).await
+    }
+
     /// Does something with a group: what came of it, or WhatsApp's code for why nothing did.
     pub async fn act(&mut self, what: &str, mut how: Value) -> Result<Value, u64> {
         how["do"] = what.into();

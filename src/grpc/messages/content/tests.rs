@@ -4,7 +4,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 
 fn field(asked: Asked) -> Option<String> {
-    let status = checked(Some(asked)).err()?;
+    let status = checked(Some(asked), "").err()?;
     let details = status.get_error_details();
     let request = details.bad_request().expect("it names a field");
     Some(request.field_violations[0].field.clone())
@@ -50,7 +50,7 @@ fn a_poll_has_two_to_twelve_options_that_differ() {
         correct_option: "y".to_owned(),
         ..quiz
     };
-    match checked(Some(Asked::Poll(quiz))).unwrap() {
+    match checked(Some(Asked::Poll(quiz)), "").unwrap() {
         Content::Poll(poll) => {
             assert_eq!(poll.selectable_count, 1);
             assert_eq!(poll.options[0].id.len(), 64);

@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     domain::limits::REQUEST_MEMORY,
     storage::{
-        AcceptOutcome, Changed, Effects, EffectsOf, MessageChange, MessageQuery, MessageRecord,
-        StatusRise,
+        AcceptOutcome, Changed, Effects, EffectsOf, Late, MessageChange, MessageQuery,
+        MessageRecord, StatusRise,
     },
 };
 
@@ -244,19 +244,20 @@ async fn messages_are_found_newest_first_and_sent_oldest_first() {
 }
 
 /// A change that gives a message these words, and says so.
-fn rewording(id: &str, words: &'static str) -> MessageChange {
+fn rewording(id: &str, words: &str) -> MessageChange {
+    let words = words.to_owned();
     MessageChange {
         message_id: id.to_owned(),
         chats: vec!["chat".to_owned(), "same as lid".to_owned()],
         apply: Arc::new(move |row| Changed {
             row: row.map(|row| MessageRow {
-                words: words.to_owned(),
+                words: words.clone(),
                 ..row.clone()
             }),
             events: vec![event(
                 1,
                 EventType::MessageUpdated,
-                if row.is_some() { words } else { "unknown" },
+                if row.is_some() { &words } else { "unknown" },
             )],
         }),
     }
@@ -296,6 +297,7 @@ async fn a_change_comes_with_what_causes_it_and_only_once() {
             events: Vec::new(),
             changes: vec![rewording(target, "coffee")],
         },
+        late: None,
     };
     // In one batch, and once more.
     let batch = vec![
@@ -353,4 +355,77 @@ async fn messages_are_listed_by_chat_and_by_words() {
     assert_eq!(found(&storage, query(Some("TEA"))).await, ["Y", "X"]);
     assert_eq!(found(&storage, query(Some("noo te"))).await, ["X"]);
     assert!(found(&storage, query(Some("\"*"))).await.is_empty());
+}
+
+/// A message that can't be read yet.
+fn stand_in(id: &str) -> MessageRecord {
+    let row = MessageRow {
+        status: 0,
+        raw: Bytes::new(),
+        ..message(ONE, "chat", id)
+    };
+    let events = vec![event(1, EventType::Unmapped, &format!("{id} is coming"))];
+    MessageRecord::new(row, events)
+}
+
+#[tokio::test]
+async fn what_stands_in_for_a_message_gives_way_to_it_once() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let real = |id: &str| MessageRecord::new(message(ONE, "chat", id), vec![received(1, id)]);
+    // In one transaction, in several, and too late.
+    let together = vec![
+        stand_in("A"),
+        stand_in("A"),
+        real("A"),
+        real("A"),
+        stand_in("A"),
+    ];
+    let new = storage.record_messages(together).await.unwrap();
+    assert_eq!(new, [true, false, true, false, false]);
+    for (record, is_new) in [
+        (stand_in("B"), true),
+        (stand_in("B"), false),
+        (real("B"), true),
+        (real("B"), false),
+        (stand_in("B"), false),
+    ] {
+        let new = storage.record_messages(vec![record]).await.unwrap();
+        assert_eq!(new, [is_new]);
+    }
+    let told = all(&storage).await;
+    assert_eq!(bodies(&told), ["A is coming", "A", "B is coming", "B"]);
+    let kept = storage
+        .lookup_message(ONE, "A", None)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(kept.status, message(ONE, "chat", "A").status);
+}
+
+#[tokio::test]
+async fn what_came_before_its_message_changes_it_when_it_comes() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let edit = MessageRow {
+        target: "A".to_owned(),
+        listed: false,
+        ..message(ONE, "chat", "E")
+    };
+    let late = Late(Arc::new(|early| {
+        let said = early.message_id.clone();
+        Some(rewording("A", &format!("as {said} says")))
+    }));
+    let original = MessageRecord {
+        late: Some(late),
+        ..MessageRecord::new(message(ONE, "chat", "A"), vec![received(1, "A")])
+    };
+    let edit = MessageRecord::new(edit, vec![event(1, EventType::MessageUpdated, "early")]);
+    storage.record_messages(vec![edit]).await.unwrap();
+    for _ in 0..2 {
+        let original = vec![original.clone()];
+        storage.record_messages(original).await.unwrap();
+    }
+    let told = all(&storage).await;
+    assert_eq!(bodies(&told), ["early", "A", "as E says"]);
 }

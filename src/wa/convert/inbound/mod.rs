@@ -5,6 +5,7 @@ mod business;
 mod contacts;
 mod media;
 mod meetings;
+mod missing;
 mod peel;
 mod places;
 mod polls;
@@ -19,6 +20,7 @@ use whatsapp_rust::waproto::{codec, whatsapp as wa};
 use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
 
 pub use actions::{edited, reacted_to};
+pub use missing::missing;
 pub use peel::{peel, secret};
 pub use polls::{creation as poll, option as poll_option};
 
@@ -55,6 +57,16 @@ impl Inbound {
         let content = self.message.content.as_ref();
         let content = content.and_then(|content| content.content.as_ref());
         matches!(content, Some(Content::Edited(_) | Content::Deleted(_)))
+    }
+
+    /// Notes that a deletion is by an admin of the group.
+    pub fn note_admin(&mut self) {
+        let content = self.message.content.as_mut();
+        let content = content.and_then(|content| content.content.as_mut());
+        if let Some(Content::Deleted(deletion)) = content {
+            deletion.by_admin = true;
+            self.row.body = self.message.encode_to_vec().into();
+        }
     }
 }
 

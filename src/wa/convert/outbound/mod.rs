@@ -1,6 +1,7 @@
 //! A caller's message, in WhatsApp's words.
 
 pub mod actions;
+pub mod business;
 mod kinds;
 
 use whatsapp_rust::{
@@ -28,6 +29,9 @@ pub fn convert(
         Content::Contacts(contacts) => kinds::contacts(contacts),
         Content::Poll(poll) => kinds::poll(poll, secret),
         Content::EventInvitation(event) => kinds::invitation(event, secret),
+        Content::List(list) => business::list(list),
+        Content::Buttons(buttons) => business::buttons(buttons),
+        Content::Interactive(message) => business::interactive(message),
         _ => return None,
     };
     Some(surround(message, around, to))
@@ -75,6 +79,49 @@ mod tests {
         assert_eq!(message.conversation, None);
         assert_eq!(message.text_content(), Some("hello"));
         assert_eq!(message.get_ephemeral_expiration(), Some(60));
+    }
+
+    #[test]
+    fn whatever_is_said_carries_what_stands_around_it() {
+        let poll = |selectable_count| v1::PollContent {
+            selectable_count,
+            ..Default::default()
+        };
+        let contacts = |count| v1::ContactsContent {
+            contacts: vec![v1::ContactCard::default(); count],
+        };
+        let kinds = [
+            Content::Text(Default::default()),
+            Content::GroupInvite(Default::default()),
+            Content::Location(Default::default()),
+            Content::LiveLocation(Default::default()),
+            Content::Contacts(contacts(1)),
+            Content::Contacts(contacts(2)),
+            Content::Poll(poll(0)),
+            Content::Poll(poll(1)),
+            Content::EventInvitation(Default::default()),
+            Content::List(Default::default()),
+            Content::Buttons(Default::default()),
+            Content::Interactive(Default::default()),
+        ];
+        let to = Jid::group("1203630001");
+        let ann = Jid::lid("900001");
+        let around = Around {
+            mentions: vec![crate::wa::convert::context::Mention {
+                party: crate::wa::convert::ids::party([Some(&ann), None], ""),
+                jid: ann.clone(),
+            }],
+            ephemeral_seconds: 60,
+            forwarded: true,
+            ..Default::default()
+        };
+        for kind in kinds {
+            let message = convert(&kind, &around, &to, SECRET).unwrap();
+            let context = crate::wa::convert::context::of(&message).expect("a context");
+            assert_eq!(context.mentioned_jid, [ann.to_string()], "{kind:?}");
+            assert_eq!(context.expiration, Some(60), "{kind:?}");
+            assert_eq!(context.is_forwarded, Some(true), "{kind:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,314 @@
+//! Kinds of message between wagate and somebody else's client: what either says, the other understands.
+
+use serde_json::json;
+use wagate::proto::v1::{
+    self, event::Payload, message_content::Content, send_message_request::Content as Asked,
+};
+
+use super::Companion;
+use crate::support::{Api, Library, Stage, Watcher, within};
+
+/// An instance and a client, each with the other's number.
+struct Pair {
+    stage: Stage,
+    api: Api,
+    watcher: Watcher,
+    instance: v1::Instance,
+    other: Companion,
+}
+
+fn text(text: &str) -> Asked {
+    Asked::Text(v1::TextContent {
+        text: text.to_owned(),
+        ..Default::default()
+    })
+}
+
+fn names(options: &[v1::PollOption]) -> Vec<&str> {
+    options.iter().map(|one| &*one.name).collect()
+}
+
+impl Pair {
+    async fn on(library: Library) -> Option<Self> {
+        let program = library.install().await?;
+        let stage = Stage::new().await;
+        let api = stage.api().await;
+        let (instance, _) = stage.open_instance(&api, "one").await;
+        let other = Companion::paired(&stage, program, false).await;
+        let watcher = Watcher::from_earliest(&api).await;
+        Some(Self {
+            stage,
+            api,
+            watcher,
+            instance,
+            other,
+        })
+    }
+
+    async fn leave(self) {
+        self.other.client.stop().await;
+        self.stage.network.shutdown().await;
+    }
+
+    /// wagate says something to the client.
+    async fn say(&self, content: Asked) -> String {
+        let request = v1::SendMessageRequest {
+            instance: "one".to_owned(),
+            recipient: self.other.number.clone(),
+            content: Some(content),
+            ..Default::default()
+        };
+        let sent = within("SendMessage", self.api.messages().send_message(request)).await;
+        let sent = sent.unwrap().into_inner().message.unwrap();
+        assert!(sent.status() >= v1::MessageStatus::Sent, "{sent:?}");
+        sent.id
+    }
+
+    /// The client says something that is no text to wagate, and wagate hears it.
+    async fn hear(&mut self, kind: &str, what: serde_json::Value) -> (String, Content) {
+        let id = self
+            .other
+            .client
+            .say(&self.instance.phone_number, kind, what)
+            .await;
+        let content = self.received(&id).await;
+        (id, content)
+    }
+
+    async fn received(&mut self, id: &str) -> Content {
+        let message = self
+            .watcher
+            .once("a message", |event| match &event.payload {
+                Some(Payload::MessageReceived(one)) => {
+                    one.message.clone().filter(|one| one.id == id)
+                }
+                _ => None,
+            })
+            .await;
+        let sender = message.sender.unwrap().phone_number;
+        assert_eq!(sender, self.other.number);
+        message.content.unwrap().content.unwrap()
+    }
+
+    /// The client writes a text, and wagate hears it.
+    async fn written(&mut self, text: &str) -> String {
+        let to = self.instance.phone_number.clone();
+        let id = self.other.client.send(&to, text).await;
+        self.received(&id).await;
+        id
+    }
+}
+
+async fn places_and_cards(library: Library) {
+    let Some(mut pair) = Pair::on(library).await else {
+        return;
+    };
+    let place = v1::LocationContent {
+        latitude: 1.5,
+        longitude: -2.5,
+        name: "Tower".to_owned(),
+        ..Default::default()
+    };
+    let id = pair.say(Asked::Location(place)).await;
+    let seen = json!({"id": id, "latitude": 1.5, "longitude": -2.5, "name": "Tower"});
+    pair.other.client.until_content("location", seen).await;
+    let place = json!({"latitude": 3.25, "longitude": 4.5, "name": "Bridge"});
+    match pair.hear("location", place).await.1 {
+        Content::Location(place) => {
+            assert_eq!((place.latitude, place.longitude), (3.25, 4.5));
+            assert_eq!(place.name, "Bridge");
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let card = v1::ContactCard {
+        name: "Ann".to_owned(),
+        phone_numbers: vec!["15550009999".to_owned()],
+        ..Default::default()
+    };
+    let contacts = vec![card];
+    let id = pair
+        .say(Asked::Contacts(v1::ContactsContent { contacts }))
+        .await;
+    let seen = json!({"id": id, "name": "Ann"});
+    let seen = pair.other.client.until_content("contact", seen).await;
+    let vcard = seen["vcard"].as_str().unwrap().to_owned();
+    assert!(vcard.contains("waid=15550009999"), "{vcard}");
+    match pair
+        .hear("contact", json!({"name": "Ann", "vcard": vcard}))
+        .await
+        .1
+    {
+        Content::Contacts(contacts) => {
+            assert_eq!(contacts.contacts[0].phone_numbers, ["15550009999"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    pair.leave().await;
+}
+
+async fn reactions_edits_and_deletions(library: Library) {
+    let Some(mut pair) = Pair::on(library).await else {
+        return;
+    };
+    let theirs = pair.written("hello").await;
+    for emoji in ["👍", ""] {
+        pair.say(Asked::Reaction(v1::ReactionContent {
+            message_id: theirs.clone(),
+            emoji: emoji.to_owned(),
+            ..Default::default()
+        }))
+        .await;
+        let seen = json!({"about": theirs, "emoji": emoji});
+        pair.other.client.until_content("reaction", seen).await;
+    }
+    let ours = pair.say(text("hello yourself")).await;
+    pair.other.client.until_text("hello yourself").await;
+    for emoji in ["❤️", ""] {
+        let reaction = json!({"id": ours, "emoji": emoji});
+        match pair.hear("reaction", reaction).await.1 {
+            Content::Reaction(reaction) => {
+                assert_eq!(
+                    (reaction.message_id, &*reaction.emoji),
+                    (ours.clone(), emoji)
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    let edit = v1::EditMessageRequest {
+        instance: "one".to_owned(),
+        message_id: ours.clone(),
+        text: "hello again".to_owned(),
+        ..Default::default()
+    };
+    pair.api.messages().edit_message(edit).await.unwrap();
+    let seen = json!({"about": ours, "text": "hello again"});
+    pair.other.client.until_content("edit", seen).await;
+    let revoke = v1::RevokeMessageRequest {
+        instance: "one".to_owned(),
+        message_id: ours.clone(),
+        ..Default::default()
+    };
+    pair.api.messages().revoke_message(revoke).await.unwrap();
+    let seen = json!({"about": ours});
+    pair.other.client.until_content("revoke", seen).await;
+
+    let to = pair.instance.phone_number.clone();
+    let edit = json!({"id": theirs, "text": "hello, once more"});
+    pair.other.client.say(&to, "edit", edit).await;
+    let updated = pair
+        .watcher
+        .once("message.updated", |event| match &event.payload {
+            Some(Payload::MessageUpdated(one)) if one.message_id == theirs => Some(one.clone()),
+            _ => None,
+        })
+        .await;
+    match updated.content.unwrap().content.unwrap() {
+        Content::Text(text) => assert_eq!(text.text, "hello, once more"),
+        other => panic!("{other:?}"),
+    }
+    pair.other
+        .client
+        .say(&to, "revoke", json!({"id": theirs}))
+        .await;
+    let deleted = pair
+        .watcher
+        .once("message.deleted", |event| match &event.payload {
+            Some(Payload::MessageDeleted(one)) if one.message_id == theirs => Some(one.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(deleted.actor.unwrap().phone_number, pair.other.number);
+    pair.leave().await;
+}
+
+async fn polls(library: Library) {
+    let Some(mut pair) = Pair::on(library).await else {
+        return;
+    };
+    let options = ["yes", "no"].map(|name| v1::PollOption {
+        name: name.to_owned(),
+        ..Default::default()
+    });
+    let ours = pair
+        .say(Asked::Poll(v1::PollContent {
+            question: "Tea?".to_owned(),
+            options: options.to_vec(),
+            selectable_count: 1,
+            ..Default::default()
+        }))
+        .await;
+    let seen = json!({"id": ours, "question": "Tea?", "options": ["yes", "no"]});
+    pair.other.client.until_content("poll", seen).await;
+    // Baileys has no way to vote.
+    if library == Library::Whatsmeow {
+        let vote = json!({"id": ours, "options": ["no"]});
+        match pair.hear("vote", vote).await.1 {
+            Content::PollVote(vote) => {
+                assert_eq!(vote.poll_message_id, ours);
+                assert_eq!(names(&vote.options), ["no"]);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    let asked = json!({"question": "Milk?", "options": ["a lot", "none"]});
+    let (theirs, poll) = pair.hear("poll", asked).await;
+    match poll {
+        Content::Poll(poll) => {
+            assert_eq!(poll.question, "Milk?");
+            assert_eq!(names(&poll.options), ["a lot", "none"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    for options in [vec!["none".to_owned()], Vec::new()] {
+        let vote = v1::VotePollRequest {
+            instance: "one".to_owned(),
+            message_id: theirs.clone(),
+            options: options.clone(),
+            ..Default::default()
+        };
+        pair.api.messages().vote_poll(vote).await.unwrap();
+        let seen = pair
+            .other
+            .client
+            .until_content("vote", json!({"about": theirs}));
+        let seen = seen.await["options"].clone();
+        // Go says nothing for an empty list.
+        let seen: Vec<String> = serde_json::from_value(seen).unwrap_or_default();
+        assert_eq!(seen, options);
+    }
+    pair.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn baileys_and_wagate_share_places_and_cards() {
+    places_and_cards(Library::Baileys).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatsmeow_and_wagate_share_places_and_cards() {
+    places_and_cards(Library::Whatsmeow).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn baileys_and_wagate_react_edit_and_delete() {
+    reactions_edits_and_deletions(Library::Baileys).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatsmeow_and_wagate_react_edit_and_delete() {
+    reactions_edits_and_deletions(Library::Whatsmeow).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn baileys_and_wagate_ask_polls() {
+    polls(Library::Baileys).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatsmeow_and_wagate_ask_polls() {
+    polls(Library::Whatsmeow).await;
+}
