@@ -41,7 +41,7 @@ use crate::{
     proto::sandbox_v1::sandbox_service_server::SandboxServiceServer,
     sandbox::{Sandbox, SandboxConfig},
     storage::{Network, Storage, sqlite::SqliteStorage},
-    wa::{Fetcher, NetworksConfig, Passage, Registry, SandboxPeer, fetch_media},
+    wa::{Fetcher, NetworksConfig, Passage, Registry, SandboxPeer, Uploads, fetch_media},
 };
 
 /// The database's file within the data folder.
@@ -148,7 +148,8 @@ impl Gateway {
             },
             max_handshakes: config.sessions.max_handshakes,
         };
-        let registry = Registry::start(storage.clone(), log.clone(), networks).await?;
+        let uploads = Uploads::new(media.clone(), passage.clone());
+        let registry = Registry::start(storage.clone(), log.clone(), uploads, networks).await?;
         // Last of all that can fail: a start that fails must not take the secret with it.
         let first = match keys.create_first("first key").await {
             Ok(first) => first,

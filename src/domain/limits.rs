@@ -10,6 +10,10 @@ pub const CAPTION_CHARS: usize = 1_024;
 pub const LINK_CHARS: usize = 2_048;
 /// Biggest thumbnail, in bytes.
 pub const THUMBNAIL_BYTES: usize = 64 << 10;
+/// Most steps of a voice note's waveform that is sent.
+pub const WAVEFORM_BYTES: usize = 256;
+/// Images and videos of an album that is sent.
+pub const ALBUM: std::ops::RangeInclusive<u32> = 2..=100;
 /// Biggest vCard, in bytes.
 pub const VCARD_BYTES: usize = 64 << 10;
 /// Most contact cards of a message that is sent.

@@ -170,16 +170,7 @@ fn new_media(instance: &InstanceRow, told: &v1::UploadMediaMetadata) -> Result<N
         ));
     }
     let name = &told.file_name;
-    if name.len() > FILE_NAME_BYTES
-        || name
-            .chars()
-            .any(|c| c.is_control() || c == '/' || c == '\\')
-    {
-        return Err(field_invalid(
-            "metadata.file_name",
-            "must have at most 255 bytes, printable and without slashes",
-        ));
-    }
+    file_name("metadata.file_name", name)?;
     let sha256 = match told.sha256.len() {
         0 => None,
         _ => Some(
@@ -196,6 +187,18 @@ fn new_media(instance: &InstanceRow, told: &v1::UploadMediaMetadata) -> Result<N
         size: (told.size_bytes > 0).then_some(told.size_bytes),
         sha256,
     })
+}
+
+/// The name of a file, if it can be one. `field` names it.
+pub(super) fn file_name(field: &str, name: &str) -> Result<(), Status> {
+    let illegal = |letter: char| letter.is_control() || letter == '/' || letter == '\\';
+    if name.len() > FILE_NAME_BYTES || name.chars().any(illegal) {
+        return Err(field_invalid(
+            field,
+            "must have at most 255 bytes, printable and without slashes",
+        ));
+    }
+    Ok(())
 }
 
 /// The bytes that a caller sends.

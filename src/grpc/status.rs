@@ -8,6 +8,8 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+mod media;
+
 use super::groups::group_refused;
 use crate::{
     auth::AuthError,
@@ -15,10 +17,7 @@ use crate::{
         event_type::EventType, ids::InstanceName, limits, permission::Permission,
         session::SessionState,
     },
-    egress::EgressError,
     events::timestamp,
-    media::MediaError,
-    proto::v1::MediaState,
     storage::{InstanceRow, StorageError},
     wa::WaError,
 };
@@ -162,6 +161,7 @@ fn code(reason: Reason) -> Code {
         Reason::InstanceConnecting
         | Reason::ServerDraining
         | Reason::StorageUnavailable
+        | Reason::MediaNotLeft
         | Reason::WhatsappTimeout => Code::Unavailable,
         Reason::Deadline => Code::DeadlineExceeded,
         Reason::TransferStalled => Code::Aborted,
@@ -262,6 +262,16 @@ impl From<WaError> for Status {
                 .field("mentions.mentioned", "must name WhatsApp accounts")
                 .into(),
             WaError::Group(refusal) => group_refused(refusal),
+            WaError::File { kind, error } => media::of_message(kind, error),
+            WaError::Media(error) => error.into(),
+            WaError::NotLeft { status, cause } => {
+                tracing::warn!(cause, "a file was not taken by WhatsApp's media hosts");
+                let refusal = refuse(Reason::MediaNotLeft, sentence).retry_after(RETRY_SOON);
+                match status {
+                    Some(status) => refusal.with("http_status", status).into(),
+                    None => refusal.into(),
+                }
+            }
             WaError::Timeout(cause) => {
                 tracing::warn!(cause, "WhatsApp did not answer");
                 refuse(
@@ -274,101 +284,6 @@ impl From<WaError> for Status {
             WaError::ShuttingDown => draining(RETRY_SOON),
             WaError::Storage(error) => error.into(),
         }
-    }
-}
-
-impl From<MediaError> for Status {
-    fn from(error: MediaError) -> Self {
-        let sentence = error.to_string();
-        match error {
-            MediaError::NotFound => refuse(Reason::MediaNotFound, sentence)
-                .field("media_id", "must be the id of a media of the instance")
-                .into(),
-            MediaError::NotReady(state) => {
-                let state = MediaState::try_from(state as i32).unwrap_or_default();
-                let state = state.as_str_name();
-                refuse(Reason::MediaNotReady, sentence)
-                    .with("state", state.strip_prefix("MEDIA_STATE_").unwrap_or(state))
-                    .into()
-            }
-            MediaError::Range { size } => field_invalid(
-                "offset",
-                format!("and length must stay within the {size} bytes of the media"),
-            ),
-            MediaError::Empty => refuse(Reason::MediaEmpty, sentence)
-                .field("chunk", "must not be empty")
-                .into(),
-            MediaError::TooLarge { kind, limit } => refuse(Reason::MediaTooLarge, sentence)
-                .with("kind", kind.as_str())
-                .with("limit", limit)
-                .field("metadata.size_bytes", format!("must be at most {limit}"))
-                .into(),
-            MediaError::SizeMismatch { declared, received } => {
-                refuse(Reason::MediaSizeMismatch, sentence)
-                    .with("declared", declared)
-                    .with("received", received)
-                    .field("metadata.size_bytes", "must be how many bytes come")
-                    .into()
-            }
-            MediaError::HashMismatch => refuse(Reason::MediaHashMismatch, sentence)
-                .field("metadata.sha256", "must be that of the bytes that come")
-                .into(),
-            MediaError::TypeMismatch { declared, found } => {
-                refuse(Reason::MediaTypeMismatch, sentence)
-                    .field(
-                        "metadata.mime_type",
-                        format!("must fit the bytes, which are {found}"),
-                    )
-                    .with("declared", declared)
-                    .with("found", found)
-                    .into()
-            }
-            MediaError::Stalled | MediaError::BrokenOff => {
-                refuse(Reason::TransferStalled, sentence).into()
-            }
-            MediaError::OutOfTurn => field_invalid("metadata", "must come first and only once"),
-            MediaError::Url(error) => url_failed(&error),
-            MediaError::Blobs(cause) => {
-                tracing::error!(
-                    cause = format!("{cause:#}"),
-                    "the object store can't be used now"
-                );
-                refuse(
-                    Reason::StorageUnavailable,
-                    "the object store can't be used now; try again",
-                )
-                .retry_after(RETRY_SOON)
-                .into()
-            }
-            MediaError::Storage(error) => error.into(),
-        }
-    }
-}
-
-/// A caller's URL gave nothing.
-fn url_failed(error: &EgressError) -> Status {
-    const FIELD: &str = "metadata.url";
-    let sentence = error.to_string();
-    match error {
-        EgressError::Url(_) | EgressError::Blocked => refuse(Reason::UrlRefused, &*sentence)
-            .field(FIELD, sentence)
-            .into(),
-        EgressError::TooLarge(limit) => refuse(Reason::MediaTooLarge, &*sentence)
-            .with("limit", limit)
-            .field(FIELD, sentence)
-            .into(),
-        EgressError::Status(status) => refuse(Reason::UrlFailed, &*sentence)
-            .with("http_status", status)
-            .field(FIELD, sentence)
-            .into(),
-        EgressError::Unknown
-        | EgressError::Unreachable(_)
-        | EgressError::Tls(_)
-        | EgressError::Redirects
-        | EgressError::Truncated
-        | EgressError::Slow => refuse(Reason::UrlFailed, &*sentence)
-            .field(FIELD, sentence)
-            .into(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod blobs;
 mod error;
+mod format;
 mod http;
 mod intake;
 pub mod links;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 
 pub use blobs::{Bucket, Place};
 pub use error::MediaError;
+pub use format::Format;
 pub use http::serve as serve_links;
 pub use intake::NewMedia;
 pub use resource::resource;

@@ -40,9 +40,9 @@ pub struct MediaRow {
     pub thumbnail: Bytes,
     /// WhatsApp's message that tells where the bytes are and how to read them; empty for an upload.
     pub source: Bytes,
-    /// The chat of the message that has it.
+    /// The chat of the first message that had it.
     pub chat: String,
-    /// The id of the message that has it; empty while none does.
+    /// The id of the first message that had it; empty while none has.
     pub message_id: String,
     /// When it was first known.
     pub create_time: SystemTime,

@@ -3,6 +3,7 @@
 use super::groups::GroupRefusal;
 use crate::{
     domain::{ids::InstanceName, session::SessionState},
+    media::MediaError,
     storage::{InstanceRow, Network, StorageError},
 };
 
@@ -68,6 +69,26 @@ pub enum WaError {
     /// Something about a group can't be done.
     #[error(transparent)]
     Group(#[from] GroupRefusal),
+    /// The file of a message can't be had.
+    #[error("{error}")]
+    File {
+        /// The field of the content that has it.
+        kind: &'static str,
+        /// What is wrong with it.
+        #[source]
+        error: MediaError,
+    },
+    /// A media is gone that was here a moment ago.
+    #[error(transparent)]
+    Media(MediaError),
+    /// WhatsApp's media hosts did not take the file of a message.
+    #[error("WhatsApp's media hosts did not take the file; nothing was sent")]
+    NotLeft {
+        /// What they answered, if they did.
+        status: Option<u16>,
+        /// More, for our log.
+        cause: String,
+    },
     /// WhatsApp did not answer in time.
     #[error("WhatsApp did not answer in time: {0}")]
     Timeout(String),

@@ -36,7 +36,7 @@ pub use groups::{
     GroupEdit, GroupFault, GroupRefusal, GroupSetting, Groups, Invite, Mentions, NewGroup, Picture,
     Somebody, invite_code,
 };
-pub use media::{Fetcher, Passage, fetch_all as fetch_media};
+pub use media::{Fetcher, Passage, Uploads, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};
 pub use outbound::{Outgoing, Patience, Progress, Say};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};

@@ -16,6 +16,7 @@ use whatsapp_rust::Client;
 use super::{
     error::WaError,
     groups::Groups,
+    media::Uploads,
     networks::{Networks, NetworksConfig},
     outbound::{Outbox, Outgoing},
     pairing::{PairStep, PairingMethod},
@@ -56,12 +57,14 @@ impl Registry {
     pub async fn start(
         storage: Arc<dyn Storage>,
         log: Log,
+        uploads: Arc<Uploads>,
         config: NetworksConfig,
     ) -> Result<Arc<Self>, WaError> {
         let registry = Arc::new(Self {
             shared: Arc::new(Shared {
                 storage: storage.clone(),
                 log,
+                uploads,
                 networks: Networks::new(config),
             }),
             sessions: Mutex::default(),

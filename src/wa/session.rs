@@ -28,6 +28,7 @@ use super::{
     groups::Groups,
     hook::Intake,
     link::{self, Link, Plan},
+    media::Uploads,
     networks::Networks,
     outbound::Outbox,
     pairing::{PairStep, Pairing, PairingMethod, RefusedReason},
@@ -66,6 +67,7 @@ const PEACE: Duration = Duration::from_secs(3_600);
 pub(super) struct Shared {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) log: Log,
+    pub(super) uploads: Arc<Uploads>,
     pub(super) networks: Networks,
 }
 
@@ -124,6 +126,7 @@ pub(super) fn spawn(
         addresses,
         contacts.clone(),
         groups.clone(),
+        shared.uploads.clone(),
         stop.clone(),
     );
     let session = Session {

@@ -1,6 +1,7 @@
 //! What a caller wants to say, within WhatsApp's limits.
 
 mod business;
+mod files;
 
 use std::{collections::HashSet, ops::RangeInclusive};
 
@@ -47,6 +48,12 @@ pub(super) fn checked(
         Asked::List(list) => Content::List(business::list(list)?),
         Asked::Buttons(buttons) => Content::Buttons(business::buttons(buttons)?),
         Asked::Interactive(message) => Content::Interactive(business::interactive(message)?),
+        Asked::Image(image) => Content::Image(files::image(image)?),
+        Asked::Video(video) => Content::Video(files::video(video)?),
+        Asked::Audio(audio) => Content::Audio(files::audio(audio)?),
+        Asked::Document(document) => Content::Document(files::document(document)?),
+        Asked::Sticker(sticker) => Content::Sticker(files::sticker(sticker)?),
+        Asked::Album(album) => Content::Album(files::album(album)?),
         Asked::ListReply(reply) => {
             business::answered(quoted)?;
             Content::ListReply(business::list_reply(reply)?)
@@ -61,6 +68,8 @@ pub(super) fn checked(
         }
     })
 }
+
+pub(super) use files::in_album;
 
 /// A text of at most so many characters. `field` names it.
 pub(super) fn most(field: &str, text: &str, limit: usize) -> Result<(), Status> {

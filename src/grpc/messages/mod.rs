@@ -194,6 +194,7 @@ fn saying(say: Say, patience: Duration) -> Outgoing {
         say,
         about: None,
         quoted: String::new(),
+        album: String::new(),
         mentions: Mentions::default(),
         ephemeral_seconds: None,
         forwarded: false,
@@ -261,9 +262,11 @@ impl MessageService for Messages {
             ));
         }
         let content = content::checked(asked.content, &asked.quoted_message_id)?;
+        content::in_album(&content, &asked.album_message_id)?;
         let outgoing = Outgoing {
             recipient: Some(recipient),
             quoted: asked.quoted_message_id,
+            album: asked.album_message_id,
             mentions: Mentions {
                 everyone: mentions.everyone,
                 ghost: mentions.ghost,

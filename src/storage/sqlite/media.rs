@@ -165,10 +165,12 @@ pub(super) async fn keep(
     unit: &mut Unit,
 ) -> Result<bool> {
     let (instance, id, keep) = work;
-    // Several messages may have it: it stays for the one that keeps it longest.
+    // Several messages may have it: it belongs to the first, and stays for the one that keeps it longest.
     let done = sqlx::query(
-        "UPDATE media SET chat = ?1, message_id = ?2, expire_time = iif(message_id = '', ?3, \
-         max(expire_time, ?3)) WHERE instance = ?4 AND id = ?5 AND state <> 0",
+        "UPDATE media SET chat = iif(message_id = '', ?1, chat), \
+         message_id = iif(message_id = '', ?2, message_id), \
+         expire_time = iif(message_id = '', ?3, max(expire_time, ?3)) \
+         WHERE instance = ?4 AND id = ?5 AND state <> 0",
     )
     .bind(&keep.chat)
     .bind(&keep.message_id)

@@ -307,6 +307,18 @@ impl Around {
                 body: self.text(&message.body)?,
                 ..message
             }),
+            Content::Image(image) => Content::Image(v1::ImageContent {
+                caption: self.text(&image.caption)?,
+                ..image
+            }),
+            Content::Video(video) if !video.round => Content::Video(v1::VideoContent {
+                caption: self.text(&video.caption)?,
+                ..video
+            }),
+            Content::Document(document) => Content::Document(v1::DocumentContent {
+                caption: self.text(&document.caption)?,
+                ..document
+            }),
             // The others have no text to name somebody in.
             other => other,
         })

@@ -11,6 +11,6 @@ mod whereabouts;
 
 pub use fetch::{Fetcher, fetch_all};
 pub use passage::Passage;
-#[expect(unused_imports, reason = "for messages that have a file")]
-pub(super) use upload::upload;
+pub(super) use upload::NotLeft;
+pub use upload::Uploads;
 pub(super) use whereabouts::row_of;

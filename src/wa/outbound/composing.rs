@@ -9,9 +9,9 @@ use whatsapp_rust::{
     waproto::whatsapp as wa,
 };
 
-use super::{Outbox, Outgoing, Say};
+use super::{Filed, Outbox, Outgoing, Say};
 use crate::{
-    domain::limits::CAPTION_CHARS,
+    domain::{ids::MediaId, limits::CAPTION_CHARS},
     proto::v1::{self, MessageStatus, message_content::Content},
     storage::MessageRow,
     wa::{
@@ -41,6 +41,8 @@ pub(super) struct Composed {
     pub(super) message: wa::Message,
     /// The JID that the account writes with.
     pub(super) sender: String,
+    /// The media that it has.
+    pub(super) file: Option<MediaId>,
 }
 
 /// A stored message that another one is about.
@@ -86,6 +88,10 @@ fn unchangeable(why: &'static str) -> WaError {
     WaError::Unchangeable(why)
 }
 
+fn refused() -> WaError {
+    WaError::MessageRefused("this kind can't be sent".to_owned())
+}
+
 fn not_an_option(why: &'static str) -> WaError {
     WaError::NoChoice {
         field: "options",
@@ -112,6 +118,7 @@ impl Outbox {
         &self,
         client: &Client,
         outgoing: Outgoing,
+        file: Option<Filed>,
     ) -> Result<Composed, WaError> {
         let to = match (&outgoing.recipient, &outgoing.about) {
             (Some(recipient), _) => self.addresses.resolve(client, recipient).await?,
@@ -146,21 +153,47 @@ impl Outbox {
             around.ephemeral_seconds = seconds;
         }
         let about = outgoing.about.as_ref();
-        let (content, message) = match outgoing.say {
-            Say::Content(content) => self.say(client, *content, &around, &to).await?,
-            say => {
+        let media = file.as_ref().map(|file| file.id);
+        let (content, mut message) = match (outgoing.say, file) {
+            (Say::Content(content), Some(file)) => {
+                let content = around.content(*content).ok_or(WaError::TextTooLong)?;
+                let message = outbound::media::convert(&content, file.left).ok_or_else(refused)?;
+                (content, outbound::surround(message, &around, &to.to))
+            }
+            (Say::Content(content), None) => self.say(client, *content, &around, &to).await?,
+            (say, _) => {
                 let row = about.ok_or_else(|| unchangeable("it is not stored"))?;
                 let about = About::of(row)?.alive()?;
                 do_to(client, say, about, &to.to, &around, group.as_ref())?
             }
         };
+        if !outgoing.album.is_empty() {
+            let head = self.album(&outgoing.album, &to).await?;
+            outbound::media::into_album(&mut message, head);
+        }
         Ok(Composed {
             to,
             content,
             around,
             message,
             sender,
+            file: media,
         })
+    }
+
+    /// The head of an album that this account began in the chat.
+    async fn album(&self, message_id: &str, to: &Address) -> Result<wa::MessageKey, WaError> {
+        const FIELD: &str = "album_message_id";
+        let row = self.stored(message_id, to).await?;
+        let row = row.ok_or(WaError::NoSuchMessage(FIELD))?;
+        let about = About::of(&row)?;
+        match about.content() {
+            Some(Content::Album(_)) if row.from_me => Ok(actions::key(&row, &to.to)),
+            _ => Err(WaError::NoChoice {
+                field: FIELD,
+                why: "must be the head of an album of the own account",
+            }),
+        }
     }
 
     async fn say(
@@ -206,9 +239,7 @@ impl Outbox {
             content => {
                 let content = around.content(content).ok_or(WaError::TextTooLong)?;
                 let message = outbound::convert(&content, around, &to.to, secret());
-                let message = message
-                    .ok_or_else(|| WaError::MessageRefused("this kind can't be sent".to_owned()))?;
-                Ok((content, message))
+                Ok((content, message.ok_or_else(refused)?))
             }
         }
     }

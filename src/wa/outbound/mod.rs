@@ -5,6 +5,7 @@
 //! send, [`sender`] hands stored messages to the library, [`status`] stores what became of them. Never sends what is not stored.
 
 mod composing;
+mod files;
 mod marking;
 mod sender;
 mod status;
@@ -15,20 +16,21 @@ use std::{sync::Arc, time::SystemTime};
 use prost::Message as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
 pub use self::waiting::{Patience, Progress};
-use self::{composing::Composed, waiting::Waiting};
+use self::{composing::Composed, files::Filed, waiting::Waiting};
 use super::{
     addresses::Addresses,
     contacts::{self, Contacts},
-    convert::{context, ids, outbound, words},
+    convert::{context, ids, inbound, outbound, words},
     error::WaError,
     groups::{Groups, Mentions},
     hook::account,
+    media::Uploads,
 };
 use crate::{
     domain::recipient::Recipient,
@@ -74,6 +76,8 @@ pub struct Outgoing {
     pub forwarded: bool,
     /// WhatsApp's id of the message that it answers; empty is none.
     pub quoted: String,
+    /// WhatsApp's id of the head of its album; empty is none.
+    pub album: String,
     /// Whom it mentions, if it goes to a group.
     pub mentions: Mentions,
     /// The caller's request id, if it gave one.
@@ -93,6 +97,7 @@ pub(super) struct Outbox {
     addresses: Arc<Addresses>,
     contacts: Contacts,
     groups: Arc<Groups>,
+    uploads: Arc<Uploads>,
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<MessageRow>,
     waiting: Waiting,
@@ -115,6 +120,7 @@ impl Outbox {
         addresses: Arc<Addresses>,
         contacts: Contacts,
         groups: Arc<Groups>,
+        uploads: Arc<Uploads>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let (accepted, queue) = mpsc::channel(ACCEPTED_AT_ONCE);
@@ -127,6 +133,7 @@ impl Outbox {
             addresses,
             contacts,
             groups,
+            uploads,
             accepted,
             waiting: Waiting::default(),
         });
@@ -165,19 +172,25 @@ impl Outbox {
 
     /// Stores a message and waits for what becomes of it, as long as its caller does. A caller that
     /// leaves before it is stored has sent nothing; later, it is sent all the same.
-    pub(super) async fn send(self: &Arc<Self>, outgoing: Outgoing) -> Result<MessageRow, WaError> {
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        mut outgoing: Outgoing,
+    ) -> Result<MessageRow, WaError> {
         let number = self.row().number;
-        let patience = outgoing.patience;
+        let (patience, begun) = (outgoing.patience, Instant::now());
         if let Some(request) = &outgoing.request
             && let Some(seen) = self.storage.lookup_request(number, request).await?
         {
             return self.confirmed(seen_before(seen)?, patience).await;
         }
         let client = self.open_client()?;
+        // Before a place is taken: a large file must not keep short texts waiting.
+        let file = self.file(&client, &mut outgoing).await?;
+        let patience = patience.after(begun.elapsed());
         let place = self.places.clone().acquire_owned();
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
         let request = outgoing.request.clone();
-        let composed = self.compose(&client, outgoing).await?;
+        let composed = self.compose(&client, outgoing, file).await?;
         let to = composed.to.clone();
         let progress = patience.until;
         let storing = self
@@ -206,7 +219,14 @@ impl Outbox {
         _place: OwnedSemaphorePermit,
     ) -> Result<Stored, WaError> {
         let raw = outbound::encode(&composed.message);
+        let file = composed.file;
         let row = self.row_of(&client, composed, raw);
+        // First, so that no message has a file that goes before its time.
+        if let Some(file) = file {
+            let media = self.uploads.media();
+            let kept = media.keep(row.instance, file, &row.chat, &row.message_id);
+            kept.await.map_err(WaError::Media)?;
+        }
         let pending = self.status_event(&row, MessageStatus::Pending);
         // Before it can have risen: then nobody has to look whether it did.
         let risen = self.waiting.until(&row.message_id, progress);
@@ -303,6 +323,9 @@ impl Outbox {
             forwarding_score: around
                 .and_then(|around| around.forwarding_score)
                 .unwrap_or_default(),
+            album_message_id: inbound::album(&composed.message)
+                .unwrap_or_default()
+                .to_owned(),
             ..Default::default()
         };
         MessageRow {

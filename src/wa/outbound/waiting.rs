@@ -45,6 +45,16 @@ pub struct Patience {
     pub time: Duration,
 }
 
+impl Patience {
+    /// What is left of it after so long.
+    pub(super) fn after(self, elapsed: Duration) -> Self {
+        Self {
+            time: self.time.saturating_sub(elapsed),
+            ..self
+        }
+    }
+}
+
 /// A call that waits.
 struct Waiter {
     until: Progress,

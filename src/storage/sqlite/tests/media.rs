@@ -86,7 +86,9 @@ async fn a_media_is_kept_for_the_message_that_keeps_it_longest() {
         };
         assert!(storage.keep_media(instance, row.id, keep).await.unwrap());
         let known = storage.lookup_media(instance, row.id).await.unwrap();
-        known.unwrap().expire_time.unwrap()
+        let known = known.unwrap();
+        assert_eq!(known.message_id, "M1");
+        known.expire_time.unwrap()
     };
     // The first message decides, even if it keeps it shorter than an upload that nobody sends.
     assert_eq!(keep(1).await, UNIX_EPOCH + HOUR);

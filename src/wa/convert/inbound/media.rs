@@ -66,6 +66,7 @@ pub fn image(image: &wa::message::ImageMessage) -> Content {
     Content::Image(v1::ImageContent {
         media: Some(picture(image)),
         caption: long(image.caption.as_ref()),
+        source: None,
     })
 }
 
@@ -87,6 +88,7 @@ pub fn video(video: &wa::message::VideoMessage, round: bool) -> Content {
         caption: long(video.caption.as_ref()),
         gif: video.gif_playback == Some(true),
         round,
+        source: None,
     })
 }
 
@@ -110,6 +112,7 @@ pub fn audio(audio: &wa::message::AudioMessage) -> Content {
             .cloned()
             .unwrap_or_default()
             .into(),
+        source: None,
     })
 }
 
@@ -134,6 +137,7 @@ pub fn document(document: &wa::message::DocumentMessage) -> Content {
         media: Some(file),
         caption: long(document.caption.as_ref()),
         page_count: document.page_count.unwrap_or_default(),
+        source: None,
     })
 }
 
@@ -153,6 +157,7 @@ pub fn sticker(sticker: &wa::message::StickerMessage) -> Content {
         media: Some(file),
         animated: sticker.is_animated == Some(true),
         lottie: sticker.is_lottie == Some(true),
+        source: None,
     })
 }
 

@@ -21,7 +21,7 @@ use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
 
 pub use actions::{edited, reacted_to};
 pub use missing::missing;
-pub use peel::{peel, secret};
+pub use peel::{album, peel, secret};
 pub use polls::{creation as poll, option as poll_option};
 
 use super::{

@@ -8,11 +8,11 @@ use whatsapp_rust::{
 use crate::{events::system_time, proto::v1};
 
 /// A text that may be left out.
-fn some(text: &str) -> Option<String> {
+pub(super) fn some(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
-fn bytes(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn bytes(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(bytes.to_vec()).filter(|bytes| !bytes.is_empty())
 }
 

@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod business;
 mod kinds;
+pub mod media;
 
 use whatsapp_rust::{
     Jid,
@@ -32,6 +33,7 @@ pub fn convert(
         Content::List(list) => business::list(list),
         Content::Buttons(buttons) => business::buttons(buttons),
         Content::Interactive(message) => business::interactive(message),
+        Content::Album(album) => media::album(album),
         _ => return None,
     };
     Some(surround(message, around, to))

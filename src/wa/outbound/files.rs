@@ -1,0 +1,195 @@
+//! The file of a message: found or taken in, looked at, and left at WhatsApp's media hosts before the message
+//! is stored.
+//!
+//! Owns what a file must be for WhatsApp to show it as what the caller says. Stores no message and sends none.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream;
+use uuid::Uuid;
+use whatsapp_rust::{Client, upload::UploadResponse};
+
+use super::{Outbox, Outgoing, Say};
+use crate::{
+    domain::{
+        ids::MediaId,
+        media::{MediaKind, MediaState},
+    },
+    media::{Format, Media, MediaError, NewMedia, resource},
+    proto::v1::{self, media_source::Source, message_content::Content},
+    storage::{InstanceRow, media::MediaRow},
+    wa::{error::WaError, media::NotLeft},
+};
+
+/// A file that lies at WhatsApp, for a message that is to have it.
+pub(super) struct Filed {
+    /// Our handle.
+    pub(super) id: MediaId,
+    /// Where it lies, and under which key.
+    pub(super) left: UploadResponse,
+}
+
+impl Outbox {
+    /// Gives the content its file, if it has one. Who is not there is found out first.
+    pub(super) async fn file(
+        &self,
+        client: &Arc<Client>,
+        outgoing: &mut Outgoing,
+    ) -> Result<Option<Filed>, WaError> {
+        let Say::Content(content) = &mut outgoing.say else {
+            return Ok(None);
+        };
+        let Some((kind, source)) = take_source(content) else {
+            return Ok(None);
+        };
+        if let Some(recipient) = &outgoing.recipient {
+            self.addresses.resolve(client, recipient).await?;
+        }
+        let wrong = |error| WaError::File {
+            kind: kind.as_str(),
+            error,
+        };
+        let instance = self.row();
+        let media = self.uploads.media();
+        let row = find(media, &instance, kind, &source).await.map_err(wrong)?;
+        fits(media, kind, &row).map_err(wrong)?;
+        let format = media.format(&row).await.map_err(wrong)?;
+        let shown = shown(&row, &instance, kind, &source, &format);
+        show(content, shown, &format).map_err(wrong)?;
+        let left = self.uploads.leave(client, &row, kind).await;
+        let left = left.map_err(|NotLeft { status, cause }| WaError::NotLeft { status, cause })?;
+        Ok(Some(Filed { id: row.id, left }))
+    }
+}
+
+/// Where the bytes of a content are, which nobody is told again.
+fn take_source(content: &mut Content) -> Option<(MediaKind, v1::MediaSource)> {
+    let (kind, source) = match content {
+        Content::Image(image) => (MediaKind::Image, &mut image.source),
+        Content::Video(video) => (MediaKind::Video, &mut video.source),
+        Content::Audio(audio) => (MediaKind::Audio, &mut audio.source),
+        Content::Document(document) => (MediaKind::Document, &mut document.source),
+        Content::Sticker(sticker) => (MediaKind::Sticker, &mut sticker.source),
+        _ => return None,
+    };
+    Some((kind, source.take()?))
+}
+
+/// The media that is meant, taken in if it is not here yet.
+async fn find(
+    media: &Media,
+    instance: &InstanceRow,
+    kind: MediaKind,
+    source: &v1::MediaSource,
+) -> Result<MediaRow, MediaError> {
+    let new = NewMedia {
+        instance: instance.number,
+        kind: Some(kind),
+        mime_type: source.mime_type.clone(),
+        only_hint: false,
+        file_name: source.file_name.clone(),
+        size: None,
+        sha256: None,
+    };
+    match source.source.as_ref().ok_or(MediaError::Empty)? {
+        Source::MediaId(id) => {
+            let id = Uuid::try_parse(id).map_err(|_| MediaError::NotFound)?;
+            media.find(instance.number, MediaId(id)).await
+        }
+        Source::Data(bytes) => {
+            let size = Some(bytes.len() as u64);
+            let bytes = stream::iter([Ok::<Bytes, MediaError>(bytes.clone())]);
+            media.take(NewMedia { size, ..new }, bytes).await
+        }
+        Source::Url(url) => media.fetch(new, url).await,
+    }
+}
+
+/// Whether a media can be sent as this kind. What came in as another one was checked by other rules.
+fn fits(media: &Media, kind: MediaKind, row: &MediaRow) -> Result<(), MediaError> {
+    if row.state != MediaState::Ready {
+        return Err(MediaError::NotReady(row.state));
+    }
+    let limit = media.limits().of(kind);
+    if row.size > limit {
+        return Err(MediaError::TooLarge { kind, limit });
+    }
+    let is_webp = row.mime_type == "image/webp";
+    let fits = match kind {
+        MediaKind::Document => true,
+        MediaKind::Sticker => row.kind == kind || (row.kind == MediaKind::Image && is_webp),
+        MediaKind::Image => matches!(row.kind, MediaKind::Image | MediaKind::Sticker),
+        MediaKind::Video | MediaKind::Audio => row.kind == kind,
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(MediaError::TypeMismatch {
+            declared: kind.as_str().to_owned(),
+            found: format!("{} of type {}", row.kind.as_str(), row.mime_type),
+        }),
+    }
+}
+
+/// The media as the message shows it: what the caller says of it goes before what its bytes say.
+fn shown(
+    row: &MediaRow,
+    instance: &InstanceRow,
+    kind: MediaKind,
+    source: &v1::MediaSource,
+    format: &Format,
+) -> v1::Media {
+    let first =
+        |told: u32, known: u32, seen: u32| [told, known, seen].into_iter().find(|one| *one > 0);
+    let known = resource(row, instance.id, None);
+    let thumbnail = match source.thumbnail.is_empty() {
+        true => known.thumbnail,
+        false => source.thumbnail.clone(),
+    };
+    let file_name = match source.file_name.is_empty() {
+        true => known.file_name,
+        false => source.file_name.clone(),
+    };
+    v1::Media {
+        kind: kind as i32,
+        width: first(source.width, known.width, format.width).unwrap_or_default(),
+        height: first(source.height, known.height, format.height).unwrap_or_default(),
+        duration_seconds: first(
+            source.duration_seconds,
+            known.duration_seconds,
+            format.duration,
+        )
+        .unwrap_or_default(),
+        thumbnail,
+        file_name,
+        ..known
+    }
+}
+
+/// Puts the media into its content.
+fn show(content: &mut Content, mut media: v1::Media, format: &Format) -> Result<(), MediaError> {
+    match content {
+        Content::Image(image) => image.media = Some(media),
+        Content::Video(video) => video.media = Some(media),
+        Content::Audio(audio) => {
+            if audio.voice_note {
+                if !format.is_opus {
+                    return Err(MediaError::TypeMismatch {
+                        declared: "voice note".to_owned(),
+                        found: format!("{}, and a voice note is Opus in Ogg", media.mime_type),
+                    });
+                }
+                // Phones play it as a voice note by this very type.
+                "audio/ogg; codecs=opus".clone_into(&mut media.mime_type);
+            }
+            audio.media = Some(media);
+        }
+        Content::Document(document) => document.media = Some(media),
+        Content::Sticker(sticker) => {
+            sticker.animated = format.is_animated;
+            sticker.media = Some(media);
+        }
+        _ => {}
+    }
+    Ok(())
+}
