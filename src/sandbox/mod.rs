@@ -9,6 +9,7 @@ mod address;
 mod control;
 mod error;
 mod faults;
+mod files;
 mod group;
 mod groups;
 mod hostile;
@@ -40,16 +41,12 @@ use std::{
 
 use futures::Stream;
 use tokio::net::TcpListener;
-use wacore::{download::MediaType, upload::encrypt_media};
-use waproto::{
-    buffa::{Message as _, MessageField},
-    whatsapp::{Message, message::DocumentMessage},
-};
 
 pub use address::{DeviceAddress, InvalidNumber, Lid, Number};
 pub use control::ControlService;
 pub use error::SandboxError;
 pub use faults::{ActiveRule, Direction, FaultAction, FaultMatch, FaultRule, Refusal};
+pub use files::{Document, FileKind, LeftFile};
 pub use group::{Group, GroupId, InvalidGroupId, Member, Rank};
 pub use groups::GroupText;
 pub use media::{MediaFault, MediaFaultAction};
@@ -77,17 +74,6 @@ pub struct SandboxConfig {
     pub listen: SocketAddr,
     /// The folder of its state; `None` keeps nothing.
     pub data_dir: Option<PathBuf>,
-}
-
-/// A file that a phone sends.
-#[derive(Debug, Clone, Copy)]
-pub struct Document<'f> {
-    /// Its bytes.
-    pub bytes: &'f [u8],
-    /// Its type.
-    pub mime_type: &'f str,
-    /// Its name.
-    pub file_name: &'f str,
 }
 
 /// A running network, until [`Sandbox::shutdown`]. Clones drive the same one.
@@ -284,35 +270,6 @@ impl Sandbox {
         self.network.lock().wire_log.read(device, after)
     }
 
-    /// A phone seals a file as WhatsApp's clients do, leaves it at the media host and sends it as a document;
-    /// returns the message's id.
-    pub async fn send_document(
-        &self,
-        phone: Number,
-        to: Number,
-        file: Document<'_>,
-    ) -> Result<String, SandboxError> {
-        let sealed =
-            encrypt_media(file.bytes, MediaType::Document).map_err(SandboxError::crypto)?;
-        let path = self.network.media.leave(&sealed.data_to_upload)?;
-        let document = DocumentMessage {
-            direct_path: Some(path),
-            media_key: Some(sealed.media_key.to_vec()),
-            file_enc_sha256: Some(sealed.file_enc_sha256.to_vec()),
-            file_sha256: Some(sealed.file_sha256.to_vec()),
-            file_length: Some(file.bytes.len() as u64),
-            mimetype: Some(file.mime_type.to_owned()),
-            file_name: Some(file.file_name.to_owned()),
-            ..Default::default()
-        };
-        let message = Message {
-            document_message: MessageField::some(document),
-            ..Default::default()
-        };
-        self.send_protobuf(phone, to, None, message.encode_to_vec())
-            .await
-    }
-
     /// Adds a fault of the media host.
     pub fn add_media_fault(&self, fault: MediaFault) -> Result<(), SandboxError> {
         self.network.media.add_fault(fault)
@@ -323,9 +280,14 @@ impl Sandbox {
         self.network.media.clear_faults();
     }
 
-    /// Lets the media host forget every file, as WhatsApp's does after some weeks.
+    /// Lets the media host forget every file, as WhatsApp's does after some weeks. Phones still have theirs.
     pub fn expire_media(&self) -> Result<(), SandboxError> {
         Ok(self.network.media.expire()?)
+    }
+
+    /// Lets phones lose the files that the media host has forgotten.
+    pub fn lose_media(&self) -> Result<(), SandboxError> {
+        Ok(self.network.media.lose()?)
     }
 
     /// The gRPC service that drives this network.

@@ -1,5 +1,8 @@
 //! Files in and out: of any size with little memory, checked, and gone without a trace when something is wrong.
 
+mod fetching;
+mod sending;
+
 use std::{path::Path, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
@@ -12,7 +15,7 @@ use tonic::{Code, Status};
 use wagate::{
     proto::v1::{
         self, MediaKind, MediaState, UploadMediaMetadata, UploadMediaRequest,
-        download_media_response, event::Payload, upload_media_request::Part,
+        download_media_response, upload_media_request::Part,
     },
     sandbox::{Document, MediaFault, MediaFaultAction},
 };
@@ -485,127 +488,6 @@ async fn a_link_opens_a_media_without_a_key() {
     let again = again.into_inner().media.unwrap();
     let moved = media.url.replace(&port(&media.url), &port(&again.url));
     assert_eq!(get(&moved, "").await.1, bytes);
-}
-
-/// The next news of a media, with the state that it has now.
-async fn until_state(watcher: &mut Watcher, state: MediaState) -> v1::MediaUpdated {
-    within(&format!("{state:?}"), async {
-        loop {
-            let event = watcher
-                .event()
-                .await
-                .unwrap()
-                .expect("the stream stays open");
-            if let Some(Payload::MediaUpdated(updated)) = event.payload
-                && updated.media.as_ref().unwrap().state() == state
-            {
-                return updated;
-            }
-        }
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_message_brings_is_fetched() {
-    let stage = Stage::new().await;
-    let api = stage.api().await;
-    let (_, owner) = stage.open_instance(&api, "one").await;
-    let peer = stage.phone("Peer").await;
-    let mut watcher = Watcher::from_earliest(&api).await;
-    let bytes = noise(700_000);
-    let file = Document {
-        bytes: &bytes,
-        mime_type: "application/x-noise",
-        file_name: "noise.bin",
-    };
-    // The host is full of trouble at first, and the file comes all the same.
-    stage
-        .network
-        .add_media_fault(MediaFault {
-            uploads: false,
-            downloads: true,
-            action: MediaFaultAction::Status(401),
-            count: Some(1),
-        })
-        .unwrap();
-    let id = stage
-        .network
-        .send_document(peer.number, owner.number, file)
-        .await
-        .unwrap();
-    let news = until_state(&mut watcher, MediaState::Ready).await;
-    assert_eq!(
-        (&news.message_id, news.previous_state()),
-        (&id, MediaState::Pending)
-    );
-    let media = news.media.unwrap();
-    assert_eq!(
-        (&*media.mime_type, &*media.file_name),
-        ("application/x-noise", "noise.bin")
-    );
-    assert_eq!(
-        (media.kind(), media.size_bytes),
-        (MediaKind::Document, 700_000)
-    );
-    assert!(media.expire_time.is_some());
-    assert!(download(&api, &media, 0, 0).await.unwrap() == bytes);
-
-    // One that WhatsApp has no longer is asked of the phone.
-    stage
-        .network
-        .add_media_fault(MediaFault {
-            uploads: false,
-            downloads: true,
-            action: MediaFaultAction::Status(404),
-            count: None,
-        })
-        .unwrap();
-    stage
-        .network
-        .send_document(peer.number, owner.number, file)
-        .await
-        .unwrap();
-    let news = until_state(&mut watcher, MediaState::ExpiredAsked).await;
-    let media = news.media.unwrap();
-    let refused = download(&api, &media, 0, 0).await.unwrap_err();
-    assert_eq!(info(&refused), "MEDIA_NOT_READY");
-    within("the phone to be asked", async {
-        while !stage
-            .network
-            .wire_log(owner.companion(), 0)
-            .iter()
-            .any(|entry| entry.text.contains("server-error"))
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_larger_than_allowed_is_not_fetched() {
-    let stage = Stage::with(&[("media.document_limit", "100kB")]).await;
-    let api = stage.api().await;
-    let (_, owner) = stage.open_instance(&api, "one").await;
-    let peer = stage.phone("Peer").await;
-    let mut watcher = Watcher::from_earliest(&api).await;
-    let bytes = noise(200_000);
-    let file = Document {
-        bytes: &bytes,
-        mime_type: "application/x-noise",
-        file_name: "noise.bin",
-    };
-    stage
-        .network
-        .send_document(peer.number, owner.number, file)
-        .await
-        .unwrap();
-    let news = until_state(&mut watcher, MediaState::Gone).await;
-    let media = news.media.unwrap();
-    assert_eq!(media.size_bytes, 200_000);
-    let refused = download(&api, &media, 0, 0).await.unwrap_err();
-    assert_eq!(info(&refused), "MEDIA_NOT_READY");
 }
 
 /// Memory that the process has in use, and the most it ever had, in KiB.

@@ -33,6 +33,9 @@ const FOLDER: &str = "media";
 /// How an unfinished file's name ends.
 const UNFINISHED: &str = "part";
 
+/// How the name of a file ends that only phones still have.
+const KEPT: &str = "kept";
+
 /// Most bytes of all files.
 const MOST_BYTES: u64 = 16 << 30;
 
@@ -173,13 +176,58 @@ impl MediaHost {
         lock(&self.faults).clear();
     }
 
-    /// Forgets every file, as WhatsApp does after some weeks.
+    /// Forgets every file, as WhatsApp does after some weeks; phones keep theirs.
     pub fn expire(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
-            fs::remove_file(entry?.path())?;
+            let path = entry?.path();
+            match path.extension() {
+                None => fs::rename(&path, path.with_extension(KEPT))?,
+                Some(extension) if extension == KEPT => {}
+                Some(_) => {
+                    let bytes = fs::metadata(&path)?.len();
+                    fs::remove_file(path)?;
+                    self.used.fetch_sub(bytes, Ordering::Relaxed);
+                }
+            }
         }
-        self.used.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Lets phones lose what only they still have.
+    pub fn lose(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == KEPT) {
+                let bytes = fs::metadata(&path)?.len();
+                fs::remove_file(path)?;
+                self.used.fetch_sub(bytes, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// A phone leaves a file again; `None` if it has lost it. Answers with the path at which it is fetched.
+    pub fn bring_back(&self, hash: &[u8]) -> io::Result<Option<String>> {
+        let Some(hash) = hash.try_into().ok().map(Hash) else {
+            return Ok(None);
+        };
+        let whole = self.whole(hash);
+        if !whole.exists() {
+            match fs::rename(whole.with_extension(KEPT), whole) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                renamed => renamed?,
+            }
+        }
+        Ok(Some(routes::path(hash)))
+    }
+
+    /// What lies at a path, by the hash that it must have.
+    pub fn fetch(&self, hash: &[u8], path: Option<&str>) -> Result<Vec<u8>, SandboxError> {
+        let hash = hash.try_into().ok().map(Hash);
+        let hash = hash.filter(|hash| path == Some(&routes::path(*hash)));
+        let hash =
+            hash.ok_or_else(|| SandboxError::invalid("message", "tells of no place or another"))?;
+        Ok(fs::read(self.whole(hash))?)
     }
 
     /// Takes a whole file from a phone; returns the path at which it is fetched.

@@ -11,6 +11,7 @@ pub mod inbox;
 mod peer;
 mod receive;
 mod retry;
+mod reupload;
 pub mod send;
 mod sender_keys;
 mod signal;

@@ -24,6 +24,11 @@ impl Phone {
         match &*node.tag {
             "message" => self.handle_message(network, connection, node).await,
             "receipt" => {
+                if wire::is(node, "type", "server-error")
+                    && let Some(device) = sender(network, node)
+                {
+                    self.leave_again(network, device, node);
+                }
                 if wire::is(node, "type", "retry")
                     && let Some(device) = sender(network, node)
                     && self

@@ -250,6 +250,7 @@ fn video(gif: bool) -> message::VideoMessage {
 
 fn shown_video(gif: bool, round: bool) -> Content {
     Content::Video(v1::VideoContent {
+        source: None,
         media: Some(v1::Media {
             width: 640,
             height: 480,
@@ -274,6 +275,7 @@ fn files() -> Vec<(&'static str, wa::Message, Content)> {
             jpeg_thumbnail: Some(vec![1, 2]),
             ..Default::default()
         } => Content::Image(v1::ImageContent {
+            source: None,
             media: Some(v1::Media {
                 width: 640,
                 height: 480,
@@ -294,6 +296,7 @@ fn files() -> Vec<(&'static str, wa::Message, Content)> {
             waveform: Some(vec![50; 64]),
             ..Default::default()
         } => Content::Audio(v1::AudioContent {
+            source: None,
             media: Some(v1::Media {
                 duration_seconds: 3,
                 ..file("audio/ogg; codecs=opus")
@@ -311,6 +314,7 @@ fn files() -> Vec<(&'static str, wa::Message, Content)> {
             caption: text("read"),
             ..Default::default()
         } => Content::Document(v1::DocumentContent {
+            source: None,
             media: Some(v1::Media {
                 file_name: "plan.pdf".to_owned(),
                 ..file("application/pdf")
@@ -328,6 +332,7 @@ fn files() -> Vec<(&'static str, wa::Message, Content)> {
             is_animated: Some(true),
             ..Default::default()
         } => Content::Sticker(v1::StickerContent {
+            source: None,
             media: Some(v1::Media {
                 width: 512,
                 height: 512,
