@@ -38,6 +38,8 @@ pub enum EventType {
     GroupParticipantsUpdated,
     /// `group.join_requests_updated`
     GroupJoinRequestsUpdated,
+    /// `call.updated`
+    CallUpdated,
     /// `error.reported`
     ErrorReported,
     /// `contact.merged`
@@ -48,7 +50,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 16] = [
+    pub const EVERY: [Self; 17] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -62,6 +64,7 @@ impl EventType {
         Self::GroupUpdated,
         Self::GroupParticipantsUpdated,
         Self::GroupJoinRequestsUpdated,
+        Self::CallUpdated,
         Self::ErrorReported,
         Self::ContactMerged,
         Self::Unmapped,
@@ -83,6 +86,7 @@ impl EventType {
             Self::GroupUpdated => "group.updated",
             Self::GroupParticipantsUpdated => "group.participants_updated",
             Self::GroupJoinRequestsUpdated => "group.join_requests_updated",
+            Self::CallUpdated => "call.updated",
             Self::ErrorReported => "error.reported",
             Self::ContactMerged => "contact.merged",
             Self::Unmapped => "unmapped",

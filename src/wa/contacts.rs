@@ -143,6 +143,18 @@ pub(super) fn of_message(info: &MessageInfo) -> Vec<Sighting> {
     vec![seen(Some(&source.chat), source.recipient_alt.as_ref(), "")]
 }
 
+/// Somebody who was seen by the names of a party.
+pub(super) fn of_party(party: &v1::Party, source: &str, time: SystemTime) -> Sighting {
+    let lid = party.lid.split('@').next().unwrap_or_default();
+    Sighting {
+        lid: lid.to_owned(),
+        phone_number: party.phone_number.clone(),
+        name: party.name.clone(),
+        source: source.to_owned(),
+        time,
+    }
+}
+
 /// A pair that the library has learnt.
 pub(super) fn of_pair(lid: &str, phone_number: &str, source: &str, seconds: i64) -> Sighting {
     let since = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());

@@ -6,6 +6,7 @@
 //! out, and knows nothing of gRPC or SQL.
 
 mod addresses;
+mod calls;
 mod contacts;
 mod convert;
 mod error;

@@ -5,6 +5,7 @@
 //! Never keeps rows in memory beyond the counters of the log and its newest events.
 
 mod api_keys;
+mod calls;
 mod contacts;
 mod database;
 mod device;
@@ -42,10 +43,10 @@ use self::{
     writer::{Signals, Writer},
 };
 use super::{
-    AcceptOutcome, ApiKeyRow, ClaimOutcome, EventPage, EventQuery, EventsOf, GroupChange, GroupRow,
-    InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome, NewEvent, NewInstance,
-    RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage,
-    StoredEvent,
+    AcceptOutcome, ApiKeyRow, CallQuery, CallRow, ClaimOutcome, EventPage, EventQuery, EventsOf,
+    GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome,
+    NewEvent, NewInstance, RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome,
+    StatusRise, Storage, StoredEvent,
     contact::{ContactKey, ContactMerge, ContactRow, Sighting},
     device::DeviceStorage,
 };
@@ -463,6 +464,31 @@ impl Storage for SqliteStorage {
 
     async fn groups_complete(&self, instance: InstanceNumber) -> Result<bool> {
         groups::is_complete(&self.readers, instance).await
+    }
+
+    async fn change_call(&self, call: CallRow, events: Vec<NewEvent>) -> Result<()> {
+        self.writer
+            .steps((call, events), |work, unit| {
+                Box::pin(calls::change(work, unit))
+            })
+            .await
+    }
+
+    async fn lookup_call(
+        &self,
+        instance: InstanceNumber,
+        call_id: &str,
+    ) -> Result<Option<CallRow>> {
+        calls::lookup(&self.readers, instance, call_id).await
+    }
+
+    async fn list_calls(
+        &self,
+        instance: InstanceNumber,
+        query: CallQuery,
+        limit: usize,
+    ) -> Result<Vec<CallRow>> {
+        calls::list(&self.readers, instance, query, limit).await
     }
 
     async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {
