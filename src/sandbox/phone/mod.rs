@@ -4,6 +4,7 @@
 //! needs before a message (who has which devices, their bundles) it asks the network directly.
 
 mod ask;
+pub mod calls;
 mod forge;
 mod group_send;
 pub mod groups;
@@ -40,6 +41,7 @@ use super::{
     wire,
 };
 use ask::Replies;
+use calls::Calls;
 use inbox::Inbox;
 use sender_keys::SenderKeys;
 use signal::SignalState;
@@ -79,6 +81,7 @@ pub struct Phone {
     network: Weak<Network>,
     mind: Mutex<Mind>,
     replies: Replies,
+    calls: Calls,
 }
 
 /// What changes as a phone talks.
@@ -221,6 +224,7 @@ impl Phone {
                 next_prekey,
             }),
             replies: Replies::default(),
+            calls: Calls::default(),
             identity,
             stored,
         })

@@ -12,6 +12,7 @@ import {
 } from '@whiskeysockets/baileys'
 import pino from 'pino'
 
+import { listen as listenToCalls, reject } from './calls.mjs'
 import { act, listen } from './groups.mjs'
 
 const { values: options } = parseArgs({
@@ -60,6 +61,7 @@ function connect() {
 	socket.ev.on('messages.update', updates => updates.forEach(changed))
 	socket.ev.on('message-receipt.update', receipts => receipts.forEach(confirmed))
 	listen(socket, say)
+	listenToCalls(socket, say, user, isNumber)
 }
 
 function update({ connection, lastDisconnect, qr }) {
@@ -142,7 +144,7 @@ async function send({ to, text, mentions, quotes }) {
 	}
 }
 
-async function change(command) {
+async function change(command, act) {
 	try {
 		say('done', { do: command.do, ...(await act(socket, command)) })
 	} catch (error) {
@@ -158,7 +160,10 @@ for await (const line of createInterface({ input: process.stdin })) {
 		await send(command.send)
 	}
 	if (command.group) {
-		await change(command.group)
+		await change(command.group, act)
+	}
+	if (command.call) {
+		await change(command.call, reject)
 	}
 }
 leaving = true
