@@ -214,6 +214,8 @@ impl Session {
                     let ended = deleted.is_ok();
                     answer.send(deleted).ok();
                     if ended {
+                        // What works for the instance ends with it.
+                        self.stop.cancel();
                         return;
                     }
                 }

@@ -5,6 +5,8 @@
 //! of calls that the settings ask for, and the text to their callers. Never places, answers or carries one.
 
 mod tending;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -150,7 +152,7 @@ impl Calls {
                 let decided = state_of(row.verdict);
                 if !offer.waited {
                     steps.push(CallState::Offer);
-                    if decided.is_none() && !self.instance.borrow().reject_calls {
+                    if !self.instance.borrow().reject_calls {
                         steps.push(CallState::Ringing);
                     }
                 }

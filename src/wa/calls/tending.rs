@@ -82,7 +82,7 @@ impl Calls {
     }
 
     /// Takes up the calls that were open when wagate stopped.
-    async fn load(&self) {
+    pub(super) async fn load(&self) {
         let number = self.row().number;
         let mut open = self.open.lock().await;
         let known = self
@@ -101,7 +101,7 @@ impl Calls {
     }
 
     /// Tells the ends that are due; answers with when to look again.
-    async fn expire(&self) -> Instant {
+    pub(super) async fn expire(&self) -> Instant {
         let mut open = self.open.lock().await;
         let now = Instant::now();
         let due = open.values().filter(|one| one.until <= now);

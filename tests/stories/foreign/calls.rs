@@ -25,7 +25,10 @@ async fn calls_are_heard_and_rejected(library: Library, by_lid: bool) {
     let call = api.call(caller.number, &to, true).await;
     let offer = companion.client.until_call(&call, "offer").await;
     assert_eq!(offer["from"], from);
-    assert_eq!((&offer["video"], &offer["group"]), (&true.into(), &false.into()));
+    assert_eq!(
+        (&offer["video"], &offer["group"]),
+        (&true.into(), &false.into())
+    );
     api.until_phone_sees(owner, &call, PhoneCallState::Ringing)
         .await;
     companion.client.reject_call(&call).await;
