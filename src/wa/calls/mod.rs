@@ -10,7 +10,10 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -229,6 +232,10 @@ impl Calls {
             shown.state_time = Some(timestamp(now));
             told.push(state_event(&instance, &shown, before, now));
         }
+        if told.is_empty() && !steps.is_empty() {
+            // Nothing new.
+            return shown;
+        }
         row.open = call::is_open(shown.state());
         row.body = shown.encode_to_vec().into();
         self.store_surely(&row, told).await;
@@ -236,8 +243,7 @@ impl Calls {
             self.keep_open(open, row, shown.state()).await;
         } else {
             if !row.answer.is_empty() {
-                self.unanswered
-                    .store(true, std::sync::atomic::Ordering::Release);
+                self.unanswered.store(true, Ordering::Release);
             }
             open.remove(&row.call_id);
         }

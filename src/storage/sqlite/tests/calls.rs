@@ -5,9 +5,10 @@ use crate::storage::{CallQuery, CallRow};
 
 const ONE: InstanceNumber = InstanceNumber(1);
 
-fn call(id: &str, seconds: u64) -> CallRow {
+/// A call that is not over.
+pub(super) fn call(instance: InstanceNumber, id: &str, seconds: u64) -> CallRow {
     CallRow {
-        instance: ONE,
+        instance,
         call_id: id.to_owned(),
         peer: "15550001111@s.whatsapp.net".to_owned(),
         creator: "15550001111:2@s.whatsapp.net".to_owned(),
@@ -30,7 +31,7 @@ async fn calls_are_kept_as_they_were_last() {
     let storage = place.open().await;
     for (id, seconds) in [("b", 2), ("a", 1), ("c", 3)] {
         storage
-            .change_call(call(id, seconds), Vec::new())
+            .change_call(call(ONE, id, seconds), Vec::new())
             .await
             .unwrap();
     }
@@ -40,7 +41,7 @@ async fn calls_are_kept_as_they_were_last() {
         verdict: 6,
         answer: "later".to_owned(),
         body: Bytes::from_static(b"over"),
-        ..call("b", 2)
+        ..call(ONE, "b", 2)
     };
     storage.change_call(over.clone(), Vec::new()).await.unwrap();
     assert_eq!(ids(&storage, CallQuery::Open).await, ["a", "c"]);
@@ -60,7 +61,7 @@ async fn only_the_latest_calls_are_kept() {
     let place = Place::new();
     let storage = place.open().await;
     for at in 0..1_003 {
-        let row = call(&at.to_string(), at);
+        let row = call(ONE, &at.to_string(), at);
         storage.change_call(row, Vec::new()).await.unwrap();
     }
     let kept = storage
