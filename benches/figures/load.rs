@@ -280,6 +280,7 @@ pub async fn send(
                         recipient: recipients[(turn / instances.len()) % recipients.len()].clone(),
                         content: Some(v1::send_message_request::Content::Text(v1::TextContent {
                             text: "a text of the usual length, give or take a few".to_owned(),
+                            link_preview: None,
                         })),
                         ..Default::default()
                     };

@@ -65,6 +65,7 @@ fn payload(instance: &str) -> Payload {
             content: Some(v1::MessageContent {
                 content: Some(Content::Text(v1::TextContent {
                     text: "x".repeat(TEXT),
+                    link_preview: None,
                 })),
             }),
             ..Default::default()

@@ -63,13 +63,14 @@ pub async fn run(
     events.say(&format!("{INSTANCE} echoes it with SendMessage"))?;
     let text = match greeting.content.and_then(|content| content.content) {
         Some(Content::Text(text)) => text.text,
-        Some(Content::GroupInvite(_) | Content::Unsupported(_)) | None => GREETING.to_owned(),
+        _ => GREETING.to_owned(),
     };
     let request = v1::SendMessageRequest {
         instance: INSTANCE.to_owned(),
         recipient: greeting.chat.map(|chat| chat.id).unwrap_or_default(),
         content: Some(v1::send_message_request::Content::Text(v1::TextContent {
             text: format!("You said: {text}"),
+            link_preview: None,
         })),
         ..Default::default()
     };

@@ -2,11 +2,13 @@
 //!
 //! Pure. Everything that a stranger could have written passes `plain` on its way to a terminal.
 
+mod content;
+
 use pbjson_types::Timestamp;
 
 use crate::proto::v1::{
     Call, Chat, ConnectionUpdated, Contact, Event, Group, Instance, InstanceState, Message,
-    MessageContent, MessageStatus, Network, Party, event::Payload, message_content::Content,
+    MessageContent, MessageStatus, Network, Party, event::Payload,
 };
 
 /// A text without anything that moves a cursor, starts a new line or turns the direction of writing.
@@ -192,6 +194,15 @@ fn payload(payload: &Payload) -> String {
             }
             text
         }
+        Payload::MessageUpdated(one) => {
+            let sender = one.sender.as_ref().map(who).unwrap_or_default();
+            let now = says(one.content.as_ref());
+            format!("{} by {sender} says now: {now}", plain(&one.message_id))
+        }
+        Payload::MessageDeleted(one) => {
+            let by = by(one.actor.as_ref());
+            format!("{} is deleted{by}", plain(&one.message_id))
+        }
         Payload::GroupCreated(one) => one.group.as_ref().map(group).unwrap_or_default(),
         Payload::GroupUpdated(one) => {
             let which = one.after.as_ref().map(group).unwrap_or_default();
@@ -320,22 +331,13 @@ fn word(name: &str, prefix: &str) -> String {
 }
 
 fn says(content: Option<&MessageContent>) -> String {
-    match content.and_then(|content| content.content.as_ref()) {
-        Some(Content::Text(text)) => plain(&text.text),
-        Some(Content::GroupInvite(invite)) => {
-            format!("[an invite to {}]", plain(&invite.subject))
-        }
-        Some(Content::Unsupported(other)) => {
-            format!("[{}: not supported yet]", plain(&other.original_type))
-        }
-        None => "[a newer kind of message]".to_owned(),
-    }
+    content.map(content::in_words).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::{ChatKind, MessageReceived, TextContent};
+    use crate::proto::v1::{ChatKind, MessageReceived, TextContent, message_content::Content};
 
     fn at(seconds: i64) -> Option<Timestamp> {
         Some(Timestamp { seconds, nanos: 5 })
@@ -388,6 +390,7 @@ mod tests {
             content: Some(MessageContent {
                 content: Some(Content::Text(TextContent {
                     text: "two\nlines \u{1b}[2J".into(),
+                    link_preview: None,
                 })),
             }),
             ..Message::default()

@@ -31,7 +31,10 @@ impl Send {
         let request = SendMessageRequest {
             instance: self.instance,
             recipient: self.recipient,
-            content: Some(Content::Text(TextContent { text: self.text })),
+            content: Some(Content::Text(TextContent {
+                text: self.text,
+                link_preview: None,
+            })),
             request_id: request_id.clone(),
             ..Default::default()
         };

@@ -30,6 +30,10 @@ pub enum EventType {
     MessageSent,
     /// `message.status`
     MessageStatus,
+    /// `message.updated`
+    MessageUpdated,
+    /// `message.deleted`
+    MessageDeleted,
     /// `group.created`
     GroupCreated,
     /// `group.updated`
@@ -50,7 +54,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 17] = [
+    pub const EVERY: [Self; 19] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -60,6 +64,8 @@ impl EventType {
         Self::MessageReceived,
         Self::MessageSent,
         Self::MessageStatus,
+        Self::MessageUpdated,
+        Self::MessageDeleted,
         Self::GroupCreated,
         Self::GroupUpdated,
         Self::GroupParticipantsUpdated,
@@ -82,6 +88,8 @@ impl EventType {
             Self::MessageReceived => "message.received",
             Self::MessageSent => "message.sent",
             Self::MessageStatus => "message.status",
+            Self::MessageUpdated => "message.updated",
+            Self::MessageDeleted => "message.deleted",
             Self::GroupCreated => "group.created",
             Self::GroupUpdated => "group.updated",
             Self::GroupParticipantsUpdated => "group.participants_updated",
@@ -124,7 +132,7 @@ mod tests {
             EventType::matching("message.sent"),
             [EventType::MessageSent]
         );
-        assert_eq!(EventType::matching("message.*").len(), 3);
+        assert_eq!(EventType::matching("message.*").len(), 5);
         assert_eq!(EventType::matching("*").len(), EventType::EVERY.len());
         assert!(EventType::matching("message").is_empty());
         assert!(EventType::matching("mess*").is_empty());

@@ -6,6 +6,28 @@ use std::time::Duration;
 pub const TEXT_CHARS: usize = 65_536;
 /// Longest caption, in characters.
 pub const CAPTION_CHARS: usize = 1_024;
+/// Longest link, in characters.
+pub const LINK_CHARS: usize = 2_048;
+/// Biggest thumbnail, in bytes.
+pub const THUMBNAIL_BYTES: usize = 64 << 10;
+/// Biggest vCard, in bytes.
+pub const VCARD_BYTES: usize = 64 << 10;
+/// Most contact cards of a message that is sent.
+pub const CARDS: usize = 100;
+/// Most phone numbers of a contact card.
+pub const CARD_NUMBERS: usize = 20;
+/// Longest emoji of a reaction, in bytes.
+pub const EMOJI_BYTES: usize = 32;
+/// Longest question of a poll and name of an event, in characters.
+pub const POLL_NAME_CHARS: usize = 255;
+/// Longest option of a poll that is sent, in characters.
+pub const POLL_OPTION_CHARS: usize = 100;
+/// Options of a poll that is sent.
+pub const POLL_OPTIONS: std::ops::RangeInclusive<usize> = 2..=12;
+/// Most guests that somebody brings to an event.
+pub const EXTRA_GUESTS: u32 = 100;
+/// Most entries of a list, a poll or an array that arrives; more are not shown.
+pub const LIST_ENTRIES: usize = 256;
 /// Longest subject of a group, in characters.
 pub const SUBJECT_CHARS: usize = 100;
 /// Longest description of a group, in characters.

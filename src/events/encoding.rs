@@ -52,6 +52,8 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::MessageReceived(_) => EventType::MessageReceived,
         Payload::MessageSent(_) => EventType::MessageSent,
         Payload::MessageStatus(_) => EventType::MessageStatus,
+        Payload::MessageUpdated(_) => EventType::MessageUpdated,
+        Payload::MessageDeleted(_) => EventType::MessageDeleted,
         Payload::GroupCreated(_) => EventType::GroupCreated,
         Payload::GroupUpdated(_) => EventType::GroupUpdated,
         Payload::GroupParticipantsUpdated(_) => EventType::GroupParticipantsUpdated,

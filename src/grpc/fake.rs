@@ -20,10 +20,11 @@ use crate::{
         session::SessionState,
     },
     storage::{
-        AcceptOutcome, ApiKeyRow, BodyRewrite, CallQuery, CallRow, ClaimOutcome, EventPage,
-        EventQuery, EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds,
-        MessageRow, NameOutcome, Network, NewEvent, NewInstance, RecentEvents, RequestMark, Result,
-        RetentionPolicy, RevokeOutcome, StatusRise, Storage, StorageError, StoredEvent,
+        AcceptOutcome, ApiKeyRow, BodyRewrite, CallQuery, CallRow, ClaimOutcome, EffectsOf,
+        EventPage, EventQuery, EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow,
+        LogBounds, MessagePlace, MessageQuery, MessageRecord, MessageRow, NameOutcome, Network,
+        NewEvent, NewInstance, RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome,
+        StatusRise, Storage, StorageError, StoredEvent,
         contact::{ContactKey, ContactMerge, ContactRow, Sighting},
         device,
     },
@@ -349,7 +350,7 @@ impl Storage for Fake {
         not_faked()
     }
 
-    async fn record_messages(&self, _: Vec<(MessageRow, Vec<NewEvent>)>) -> Result<Vec<bool>> {
+    async fn record_messages(&self, _: Vec<MessageRecord>) -> Result<Vec<bool>> {
         not_faked()
     }
 
@@ -366,7 +367,7 @@ impl Storage for Fake {
         &self,
         _: InstanceNumber,
         _: StatusRise,
-        _: EventsOf<MessageRow>,
+        _: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
         not_faked()
     }
@@ -381,6 +382,20 @@ impl Storage for Fake {
     }
 
     async fn list_messages(&self, _: InstanceNumber, _: &str, _: usize) -> Result<Vec<MessageRow>> {
+        not_faked()
+    }
+
+    async fn query_messages(&self, _: MessageQuery) -> Result<Vec<(MessagePlace, MessageRow)>> {
+        not_faked()
+    }
+
+    async fn list_targeting(
+        &self,
+        _: InstanceNumber,
+        _: &str,
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<(i64, MessageRow)>> {
         not_faked()
     }
 

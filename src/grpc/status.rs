@@ -140,6 +140,7 @@ fn code(reason: Reason) -> Code {
         | Reason::GroupFull
         | Reason::GroupJoinRefused
         | Reason::GroupRefused
+        | Reason::MessageNotChangeable
         | Reason::MessageRefused => Code::FailedPrecondition,
         Reason::CursorCompacted | Reason::CursorEpochMismatch | Reason::CursorAheadOfLog => {
             Code::OutOfRange
@@ -236,6 +237,17 @@ impl From<WaError> for Status {
                     "must be the id of a message of the instance",
                 )
                 .into(),
+            WaError::TextEmpty => refuse(Reason::TextEmpty, sentence)
+                .field("text", "must not be empty")
+                .into(),
+            WaError::CaptionTooLong => text_too_long("text", sentence, limits::CAPTION_CHARS),
+            WaError::NoSuchMessage(field) => refuse(Reason::MessageNotFound, sentence)
+                .field(field, "must be the id of a message of the chat")
+                .into(),
+            WaError::Unchangeable(why) => refuse(Reason::MessageNotChangeable, sentence)
+                .field("message_id", format!("must be of another message: {why}"))
+                .into(),
+            WaError::NotAnOption(why) => field_invalid("options", why),
             WaError::NobodyToMention(_) => refuse(Reason::RecipientNotOnWhatsapp, sentence)
                 .field("mentions.mentioned", "must name WhatsApp accounts")
                 .into(),

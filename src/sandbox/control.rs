@@ -2,6 +2,7 @@
 
 mod calls;
 mod groups;
+mod messages;
 
 use std::time::{Duration, SystemTime};
 
@@ -154,6 +155,13 @@ impl SandboxService for ControlService {
             id: sent.id,
             send_time: Some(timestamp(sent.time)),
         }))
+    }
+
+    async fn send_message(
+        &self,
+        request: Request<pb::SendMessageRequest>,
+    ) -> Answer<pb::SendMessageResponse> {
+        messages::send(&self.sandbox, request.into_inner()).await
     }
 
     async fn create_group(

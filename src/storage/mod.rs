@@ -296,6 +296,103 @@ pub struct MessageRow {
     pub body: Bytes,
     /// WhatsApp's own encoding of the content, for quoting, forwarding and sending again.
     pub raw: Bytes,
+    /// WhatsApp's id of the message that it does something to; empty if it stands for itself.
+    pub target: String,
+    /// Stands for itself in a list of messages.
+    pub listed: bool,
+    /// What it can be found by.
+    pub words: String,
+}
+
+/// What comes of storing a message.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// What the log says of it.
+    pub events: Vec<NewEvent>,
+    /// What it changes.
+    pub changes: Vec<MessageChange>,
+}
+
+/// A message to be stored, with what comes of it.
+#[derive(Clone, Debug)]
+pub struct MessageRecord {
+    /// The message.
+    pub row: MessageRow,
+    /// What comes of it where it is new.
+    pub effects: Effects,
+}
+
+impl MessageRecord {
+    /// A message that changes no other one.
+    pub fn new(row: MessageRow, events: Vec<NewEvent>) -> Self {
+        let effects = Effects {
+            events,
+            changes: Vec::new(),
+        };
+        Self { row, effects }
+    }
+}
+
+/// Makes a change of a message as it is now; `None` where it is not stored.
+pub type Apply = Arc<dyn Fn(Option<&MessageRow>) -> Changed + Send + Sync>;
+
+/// A change of a stored message by another one, in the same transaction.
+#[derive(Clone)]
+pub struct MessageChange {
+    /// WhatsApp's id of the message to change.
+    pub message_id: String,
+    /// The chats that it may lie in: one by several names.
+    pub chats: Vec<String>,
+    /// Makes the change of the message as it is now: called with each that has this id, until one
+    /// changes; with `None` if there is none. May be called more than once.
+    pub apply: Apply,
+}
+
+impl std::fmt::Debug for MessageChange {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("MessageChange")
+            .field("message_id", &self.message_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of applying a change.
+#[derive(Clone, Debug, Default)]
+pub struct Changed {
+    /// The message as it is afterwards: same key; `None` leaves it.
+    pub row: Option<MessageRow>,
+    /// What the log says of it.
+    pub events: Vec<NewEvent>,
+}
+
+/// Makes what comes of a message's new status from the row as it is after it, inside the
+/// transaction. May be called more than once; only the result of the last call is committed.
+pub type EffectsOf = Box<dyn Fn(&MessageRow) -> Effects + Send + Sync>;
+
+/// Where a message stands among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessagePlace {
+    /// When it was written.
+    pub time: SystemTime,
+    /// The order in which it was stored.
+    pub number: i64,
+}
+
+/// Which messages a caller wants.
+#[derive(Clone, Debug)]
+pub struct MessageQuery {
+    /// Whose.
+    pub instance: InstanceNumber,
+    /// Only of a chat, by all its names.
+    pub chats: Option<Vec<String>>,
+    /// Only with all of these words.
+    pub words: Option<String>,
+    /// Also those that only do something to others.
+    pub actions: bool,
+    /// Only older than this.
+    pub before: Option<MessagePlace>,
+    /// Most rows.
+    pub limit: usize,
 }
 
 /// What was told of messages that the account wrote.
@@ -528,10 +625,7 @@ pub trait Storage: Send + Sync + 'static {
     // Messages.
 
     /// Stores what is new of these with its events; says for each whether it was. One transaction.
-    async fn record_messages(
-        &self,
-        messages: Vec<(MessageRow, Vec<NewEvent>)>,
-    ) -> Result<Vec<bool>>;
+    async fn record_messages(&self, messages: Vec<MessageRecord>) -> Result<Vec<bool>>;
     /// Stores a message to send with its events, unless its request was seen before.
     async fn accept_message(
         &self,
@@ -547,7 +641,7 @@ pub trait Storage: Send + Sync + 'static {
         &self,
         instance: InstanceNumber,
         rise: StatusRise,
-        events: EventsOf<MessageRow>,
+        effects: EffectsOf,
     ) -> Result<Vec<MessageRow>>;
     /// Finds a message by WhatsApp's id, newest first where several chats hold it.
     async fn lookup_message(
@@ -563,6 +657,17 @@ pub trait Storage: Send + Sync + 'static {
         message_id: &str,
         limit: usize,
     ) -> Result<Vec<MessageRow>>;
+    /// Messages of a chat or with some words, newest first, each with its place.
+    async fn query_messages(&self, query: MessageQuery) -> Result<Vec<(MessagePlace, MessageRow)>>;
+    /// What does something to the message with this id, in the order in which it was stored, after
+    /// a number, each with its own.
+    async fn list_targeting(
+        &self,
+        instance: InstanceNumber,
+        target: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, MessageRow)>>;
     /// Outbound messages with this status, oldest first.
     async fn list_outbound(
         &self,

@@ -43,6 +43,21 @@ pub enum WaError {
     /// The message to answer is not stored.
     #[error("the instance has no message with the id to answer")]
     NothingToQuote,
+    /// The text is empty.
+    #[error("the text is empty")]
+    TextEmpty,
+    /// The caption is longer than WhatsApp takes.
+    #[error("the caption is longer than WhatsApp takes")]
+    CaptionTooLong,
+    /// A message that is named in this field is not stored.
+    #[error("the chat has no message with the id in {0}")]
+    NoSuchMessage(&'static str),
+    /// A message can't be changed, answered or passed on so.
+    #[error("the message can't be used so: {0}")]
+    Unchangeable(&'static str),
+    /// A vote names what can't be chosen.
+    #[error("options {0}")]
+    NotAnOption(&'static str),
     /// Somebody to mention has no account.
     #[error("WhatsApp knows no account of somebody to mention")]
     NobodyToMention(String),

@@ -6,18 +6,30 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use prost::Message as _;
 use tokio::sync::watch;
-use whatsapp_rust::{Client, InboundDurabilityHook, Jid, types::events::InboundMessage};
+use whatsapp_rust::{
+    Client, InboundDurabilityHook, Jid, types::events::InboundMessage, wacore_binary::JidExt as _,
+};
 
 use super::{
     addresses::other_names,
+    amending::{Carrier, late_vote},
     contacts::{self, Contacts},
-    convert::{context, ids::Account, inbound, label},
+    convert::{
+        context,
+        ids::{Account, Names, is_same},
+        inbound::{self, Inbound},
+        label,
+        secrets::{self, Parent},
+    },
+    polls,
 };
 use crate::{
     crash_points::CrashPoint,
     events,
-    storage::{InstanceRow, MessageRow, NewEvent, Storage},
+    proto::v1::{self, message_content::Content},
+    storage::{Effects, InstanceRow, MessageChange, MessageRecord, MessageRow, Storage},
 };
 
 /// Pauses between the tries to store a batch; after the last the session starts over, so that
@@ -62,14 +74,10 @@ impl Intake {
         }
     }
 
-    async fn convert(
-        &self,
-        client: &Client,
-        batch: &[InboundMessage],
-    ) -> Vec<(MessageRow, Vec<NewEvent>)> {
+    async fn convert(&self, client: &Client, batch: &[InboundMessage]) -> Vec<MessageRecord> {
         let account = account(client);
         let instance = self.instance.borrow().clone();
-        let mut rows = Vec::with_capacity(batch.len());
+        let mut records: Vec<MessageRecord> = Vec::with_capacity(batch.len());
         for one in batch {
             if !inbound::is_named(&one.info) {
                 tracing::warn!(
@@ -79,9 +87,12 @@ impl Intake {
                 continue;
             }
             let quoted = self.quoted(&instance, one).await;
+            let (parent, earlier) = self.parent(&instance, one, &records).await;
             let known = inbound::Known {
                 names: other_names(client, unpaired(one)).await,
                 quoted: quoted.as_ref(),
+                parent: parent.as_ref(),
+                earlier,
             };
             let converted = inbound::convert(
                 instance.number,
@@ -92,16 +103,120 @@ impl Intake {
                 &known,
             );
             if let Some(inbound) = converted {
-                let event = events::compose(
-                    &instance,
-                    inbound.payload,
-                    inbound.time,
-                    &inbound.dedupe_key,
-                );
-                rows.push((inbound.row, vec![event]));
+                let record = self.record_of(&instance, one, inbound, &known.names);
+                records.push(record.await);
             }
         }
-        rows
+        records
+    }
+
+    /// What is stored of a message, and what comes of it: an event of its own, or a change of another one.
+    async fn record_of(
+        &self,
+        instance: &InstanceRow,
+        one: &InboundMessage,
+        inbound: Inbound,
+        names: &Names,
+    ) -> MessageRecord {
+        let (events, changes) = if inbound.is_change() {
+            let carrier = Carrier {
+                instance: instance.clone(),
+                chats: chats(one, names),
+                time: inbound.row.time,
+                by_admin: self.is_by_admin(instance, one, &inbound).await,
+                raw: inbound::edited(&one.message).cloned(),
+                message: inbound.message,
+            };
+            (Vec::new(), carrier.change().into_iter().collect())
+        } else {
+            let changes = self.late_votes(instance, &inbound).await;
+            let payload = inbound::payload(inbound.message);
+            let event = events::compose(instance, payload, inbound.row.time, &inbound.dedupe_key);
+            (vec![event], changes)
+        };
+        MessageRecord {
+            row: inbound.row,
+            effects: Effects { events, changes },
+        }
+    }
+
+    /// The message whose secret opens this one, and what its writer had chosen before. It may lie in the
+    /// same batch.
+    async fn parent(
+        &self,
+        instance: &InstanceRow,
+        one: &InboundMessage,
+        batch: &[MessageRecord],
+    ) -> (Option<Parent>, Vec<v1::PollOption>) {
+        let Some(id) = secrets::parent_id(&one.message) else {
+            return (None, Vec::new());
+        };
+        let found = batch.iter().find(|record| record.row.message_id == id);
+        let row = match found {
+            Some(record) => Some(record.row.clone()),
+            None => {
+                let found = self.storage.lookup_message(instance.number, id, None).await;
+                found.ok().flatten()
+            }
+        };
+        let Some(parent) = row.as_ref().and_then(Parent::of) else {
+            return (None, Vec::new());
+        };
+        let mut votes = polls::votes(&*self.storage, instance.number, id)
+            .await
+            .unwrap_or_default();
+        let stored = batch.iter().filter(|record| record.row.target == id);
+        votes.extend(stored.map(|record| record.row.clone()));
+        let sender = one.info.source.sender.to_non_ad().to_string();
+        let earlier = polls::latest_of(&votes, &sender, one.info.source.sender_alt.as_ref());
+        (Some(parent), earlier)
+    }
+
+    /// Votes that came before this poll.
+    async fn late_votes(&self, instance: &InstanceRow, inbound: &Inbound) -> Vec<MessageChange> {
+        let content = inbound.message.content.as_ref();
+        let Some(Content::Poll(_)) = content.and_then(|content| content.content.as_ref()) else {
+            return Vec::new();
+        };
+        let Some(parent) = Parent::of(&inbound.row) else {
+            return Vec::new();
+        };
+        let votes = polls::votes(&*self.storage, instance.number, &inbound.row.message_id);
+        let votes = votes.await.unwrap_or_default();
+        votes
+            .iter()
+            .filter_map(|vote| Some(late_vote(instance, vote, polls::opened(vote, &parent)?)))
+            .collect()
+    }
+
+    /// Whether a deletion is by an admin of the group: only those delete what others wrote.
+    async fn is_by_admin(
+        &self,
+        instance: &InstanceRow,
+        one: &InboundMessage,
+        inbound: &Inbound,
+    ) -> bool {
+        let source = &one.info.source;
+        let content = inbound.message.content.as_ref();
+        let content = content.and_then(|content| content.content.as_ref());
+        let (Some(Content::Deleted(_)), true) = (content, source.chat.is_group()) else {
+            return false;
+        };
+        let jid = source.chat.to_non_ad().to_string();
+        let found = self.storage.lookup_group(instance.number, &jid).await;
+        let group = found.ok().flatten();
+        let group = group.and_then(|row| v1::Group::decode(row.body).ok());
+        let (Some(group), Some(actor)) = (group, &inbound.message.sender) else {
+            return false;
+        };
+        group.participants.iter().any(|one| {
+            let admin = matches!(one.role(), v1::GroupRole::Admin | v1::GroupRole::Owner);
+            admin
+                && one
+                    .party
+                    .as_ref()
+                    .is_some_and(|party| is_same(party, actor))
+        })
     }
 
     /// The message that this one answers, if it is stored. To look in vain loses nothing but its text.
@@ -113,6 +228,21 @@ impl Intake {
             .lookup_message(instance.number, id, Some(&chat));
         found.await.ok().flatten()
     }
+}
+
+/// What WhatsApp calls the chat of a message, by all names that are known.
+fn chats(one: &InboundMessage, names: &Names) -> Vec<String> {
+    let source = &one.info.source;
+    let chat = source.chat.to_non_ad();
+    let others = [
+        source.sender_alt.as_ref().filter(|_| !source.is_from_me),
+        source.recipient_alt.as_ref(),
+        names.other(&chat),
+    ];
+    let others = others.into_iter().flatten().filter(|_| !chat.is_group());
+    std::iter::once(chat.to_string())
+        .chain(others.map(|jid| jid.to_non_ad().to_string()))
+        .collect()
 }
 
 /// Who is in a message by one name only.

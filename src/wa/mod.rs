@@ -6,6 +6,7 @@
 //! out, and knows nothing of gRPC or SQL.
 
 mod addresses;
+mod amending;
 mod calls;
 mod contacts;
 mod convert;
@@ -16,14 +17,18 @@ mod link;
 mod networks;
 mod outbound;
 mod pairing;
+mod polls;
 mod redelivery;
 mod registry;
 mod session;
 mod store;
 mod supervision;
 
-pub use convert::rows::{
-    contact as contact_resource, instance as instance_resource, message as message_resource,
+pub use convert::{
+    inbound::poll_option,
+    rows::{
+        contact as contact_resource, instance as instance_resource, message as message_resource,
+    },
 };
 pub use error::{WaError, network_name};
 pub use groups::{
@@ -31,6 +36,6 @@ pub use groups::{
     invite_code,
 };
 pub use networks::{NetworksConfig, SandboxPeer};
-pub use outbound::Outgoing;
+pub use outbound::{Outgoing, Say};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
 pub use registry::Registry;

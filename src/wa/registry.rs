@@ -18,6 +18,7 @@ use super::{
     networks::{Networks, NetworksConfig},
     outbound::{Outbox, Outgoing},
     pairing::{PairStep, PairingMethod},
+    polls,
     session::{self, Answer, Command, Handle, Shared},
 };
 use crate::{
@@ -201,6 +202,26 @@ impl Registry {
         outgoing: Outgoing,
     ) -> Result<MessageRow, WaError> {
         self.outbox(number)?.send(outgoing).await
+    }
+
+    /// Tells the writers of these messages of one chat that they were read or played.
+    pub async fn mark(
+        &self,
+        number: InstanceNumber,
+        rows: Vec<MessageRow>,
+        played: bool,
+    ) -> Result<(), WaError> {
+        self.outbox(number)?.mark(rows, played).await
+    }
+
+    /// The votes of a poll, counted; `None` where the message is none.
+    pub async fn poll_results(
+        &self,
+        poll: &MessageRow,
+    ) -> Result<Option<v1::PollResults>, WaError> {
+        let storage = &*self.shared.storage;
+        let votes = polls::votes(storage, poll.instance, &poll.message_id).await?;
+        Ok(polls::tally(poll, &votes)?)
     }
 
     /// Stops all sessions side by side, flushed.

@@ -154,6 +154,7 @@ pub async fn caller(
                 recipient: order.to.to_string(),
                 content: Some(v1::send_message_request::Content::Text(v1::TextContent {
                     text: order.text.clone(),
+                    ..Default::default()
                 })),
                 request_id: order.request_id.clone(),
                 ..Default::default()

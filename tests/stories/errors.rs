@@ -16,6 +16,7 @@ async fn sent(api: &Api, recipient: &str, content: Option<&str>) -> Status {
         content: content.map(|text| {
             Content::Text(v1::TextContent {
                 text: text.to_owned(),
+                ..Default::default()
             })
         }),
         ..Default::default()

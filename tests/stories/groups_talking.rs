@@ -22,6 +22,7 @@ fn text(group: &str, text: &str) -> v1::SendMessageRequest {
         recipient: group.to_owned(),
         content: Some(v1::send_message_request::Content::Text(v1::TextContent {
             text: text.to_owned(),
+            link_preview: None,
         })),
         ..Default::default()
     }

@@ -143,6 +143,7 @@ async fn bad_input_is_refused_before_anything_is_sent() {
         recipient: group.clone(),
         content: Some(v1::send_message_request::Content::Text(v1::TextContent {
             text: "what?".to_owned(),
+            link_preview: None,
         })),
         quoted_message_id: "3EB0UNKNOWN".to_owned(),
         ..Default::default()

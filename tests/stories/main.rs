@@ -18,6 +18,7 @@ mod groups_trouble;
 mod guards;
 mod hostile;
 mod hostile_callers;
+mod kinds;
 mod leaving;
 mod pairing;
 mod subscribe;

@@ -3,6 +3,7 @@
 mod edge;
 mod guards;
 mod keys;
+mod kinds;
 mod reading;
 mod streams;
 

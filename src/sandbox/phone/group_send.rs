@@ -11,7 +11,7 @@ use waproto::{
 
 use super::{
     Mind, Phone,
-    send::{SentText, message_id},
+    send::{SentText, kind, message_id},
     sender_keys::telling,
     since_epoch,
 };
@@ -66,10 +66,9 @@ impl Phone {
             // A chain that has moved must be stored before what it encrypted can be seen.
             network.store.commit(&batch)?;
             mind.remember(id.clone(), encoded.clone());
-            let mut stanza = NodeBuilder::new("message")
+            let mut stanza = kind(NodeBuilder::new("message"), &message)
                 .attr("to", group.jid())
                 .attr("id", id.as_str())
-                .attr("type", "text")
                 .attr("addressing_mode", route.mode);
             if let Some(hash) = route.hash {
                 stanza = stanza.attr("phash", hash);

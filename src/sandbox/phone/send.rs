@@ -2,6 +2,7 @@
 //! not read it.
 
 use bytes::Bytes;
+use wacore::{send::stanza_type_from_message, types::message::EditAttribute};
 use wacore_binary::{Jid, Node, builder::NodeBuilder};
 use waproto::{
     buffa::{Message as _, MessageField},
@@ -52,7 +53,8 @@ impl Phone {
         self.send(to, message).await
     }
 
-    async fn send(&self, to: Number, message: Message) -> Result<SentText, SandboxError> {
+    /// Sends a message to every device of a user and to the account's own companions.
+    pub async fn send(&self, to: Number, message: Message) -> Result<SentText, SandboxError> {
         let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
         let mut mind = self.mind.lock().await;
         let (route, connection) = {
@@ -102,10 +104,9 @@ impl Phone {
         // A ratchet that has moved must be stored before what it encrypted can be seen.
         network.store.commit(&batch)?;
         self.inbox.publish(seen);
-        let stanza = NodeBuilder::new("message")
+        let stanza = kind(NodeBuilder::new("message"), &message)
             .attr("to", route.chat)
             .attr("id", id.as_str())
-            .attr("type", "text")
             .children([NodeBuilder::new("participants")
                 .children(participants)
                 .build()])
@@ -204,10 +205,9 @@ impl Phone {
             .await?;
         enc.attrs.insert("count", count);
         network.store.commit(&batch).ok()?;
-        let stanza = NodeBuilder::new("message")
+        let stanza = kind(NodeBuilder::new("message"), &message)
             .attr("to", to)
             .attr("id", id)
-            .attr("type", "text")
             .children([enc]);
         let stanza = match wire::jid(receipt, "participant").filter(|_| group.is_some()) {
             Some(device) => stanza.attr("participant", device).build(),
@@ -284,6 +284,15 @@ pub fn check_text(text: &str) -> Result<(), SandboxError> {
         return Err(SandboxError::invalid("text", "must have 1 to 65536 bytes"));
     }
     Ok(())
+}
+
+/// What a stanza says of the message that it carries: its kind, and whether it changes another one.
+pub(super) fn kind(stanza: NodeBuilder, message: &Message) -> NodeBuilder {
+    let stanza = stanza.attr("type", stanza_type_from_message(message));
+    match EditAttribute::infer_from_message(message) {
+        Some(edit) => stanza.attr("edit", edit.to_string_val()),
+        None => stanza,
+    }
 }
 
 /// An id as phones make them.

@@ -69,7 +69,7 @@ pub(super) async fn create(key: &ApiKeyRow, unit: &mut Unit) -> Result<()> {
     .bind(instances.join(","))
     .bind(time::micros(key.create_time))
     .bind(key.revoke_time.map(time::micros))
-    .execute(&mut unit.connection)
+    .execute(unit.connection().await?)
     .await?;
     Ok(())
 }
@@ -119,7 +119,7 @@ pub(super) async fn revoke(
     unit: &mut Unit,
 ) -> Result<RevokeOutcome> {
     let (id, time) = work;
-    let Some(mut key) = find(&mut unit.connection, id).await? else {
+    let Some(mut key) = find(unit.connection().await?, id).await? else {
         return Ok(RevokeOutcome::Missing);
     };
     if key.revoke_time.is_some() {
@@ -130,7 +130,7 @@ pub(super) async fn revoke(
             "SELECT",
             "FROM api_key WHERE revoke_time IS NULL"
         ))
-        .fetch_all(&mut unit.connection)
+        .fetch_all(unit.connection().await?)
         .await?;
         let mut admins = 0;
         for row in &good {
@@ -143,7 +143,7 @@ pub(super) async fn revoke(
     sqlx::query("UPDATE api_key SET revoke_time = ? WHERE id = ?")
         .bind(time::micros(*time))
         .bind(id.as_str())
-        .execute(&mut unit.connection)
+        .execute(unit.connection().await?)
         .await?;
     key.revoke_time = Some(time::rounded(*time));
     Ok(RevokeOutcome::Revoked(key))

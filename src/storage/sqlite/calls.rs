@@ -62,7 +62,7 @@ pub(super) async fn change(
     .bind(call.verdict)
     .bind(&call.answer)
     .bind(&call.body[..])
-    .execute(&mut unit.connection)
+    .execute(unit.connection().await?)
     .await?;
     sqlx::query(
         "DELETE FROM call WHERE instance = ?1 AND time < (SELECT time FROM call \
@@ -70,7 +70,7 @@ pub(super) async fn change(
     )
     .bind(call.instance.0)
     .bind(KEPT - 1)
-    .execute(&mut unit.connection)
+    .execute(unit.connection().await?)
     .await?;
     unit.append(events.iter().cloned())
 }

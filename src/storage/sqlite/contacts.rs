@@ -55,7 +55,7 @@ pub(super) async fn learn(work: &Learn, unit: &mut Unit) -> Result<()> {
         return Ok(());
     }
     for sighting in &work.sightings {
-        let mut ledger = Ledger::open(&mut unit.connection, work.instance);
+        let mut ledger = Ledger::open(unit.connection().await?, work.instance);
         if let Some(merge) = ledger.enter(sighting).await? {
             unit.append((work.events)(&merge))?;
         }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqlitePool, sqlite::SqliteRow};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -10,6 +10,7 @@ use super::{
     instances,
     merging::{TokenWrite, expire_secrets, expire_tokens, put_secrets, write_token},
     rows,
+    transaction::Transaction,
     unit::Unit,
     writer::{Steps, Writer},
 };
@@ -34,14 +35,11 @@ pub(super) struct SqliteDevice {
 
 /// A write of one device: refused once its instance is gone, so that a client that is still
 /// closing leaves no row behind.
-pub(super) async fn own(
-    unit: &mut Unit,
-    instance: InstanceNumber,
-) -> Result<&mut SqliteConnection> {
+pub(super) fn own(unit: &mut Unit, instance: InstanceNumber) -> Result<&mut Transaction> {
     if unit.is_deleted(instance)? {
         return Err(deleted(instance));
     }
-    Ok(&mut unit.connection)
+    Ok(&mut unit.transaction)
 }
 
 /// The least text that is greater than all that start with this prefix.
@@ -73,7 +71,7 @@ fn mapping_of(row: &SqliteRow) -> Result<LidMapping> {
 
 async fn change(work: &(InstanceNumber, Vec<RecordChange>), unit: &mut Unit) -> Result<()> {
     let (instance, changes) = work;
-    own(unit, *instance).await?;
+    own(unit, *instance)?;
     for change in changes {
         unit.change_record(*instance, change.clone());
     }
@@ -93,7 +91,7 @@ async fn delete_prefix(
     .bind(*kind as i16)
     .bind(prefix)
     .bind(end_of(prefix))
-    .execute(own(unit, *instance).await?)
+    .execute(own(unit, *instance)?.connection().await?)
     .await?;
     Ok(gone.rows_affected())
 }
@@ -106,7 +104,7 @@ async fn expire(work: &(InstanceNumber, RecordKind, i64), unit: &mut Unit) -> Re
             .bind(instance.0)
             .bind(*kind as i16)
             .bind(before)
-            .execute(own(unit, *instance).await?)
+            .execute(own(unit, *instance)?.connection().await?)
             .await?;
     Ok(gone.rows_affected())
 }
@@ -114,7 +112,7 @@ async fn expire(work: &(InstanceNumber, RecordKind, i64), unit: &mut Unit) -> Re
 async fn put_mappings(work: &(InstanceNumber, Vec<LidMapping>), unit: &mut Unit) -> Result<()> {
     let (instance, mappings) = work;
     rows::with_values(
-        own(unit, *instance).await?,
+        own(unit, *instance)?,
         "INSERT INTO device_lid \
          (instance, lid, phone_number, created_at, updated_at, learning_source)",
         mappings,
@@ -140,7 +138,7 @@ async fn set_holders(
 ) -> Result<()> {
     let (instance, group, holders) = work;
     rows::with_values(
-        own(unit, *instance).await?,
+        own(unit, *instance)?,
         "INSERT INTO device_sender_key_holder (instance, group_jid, device_jid, has_key)",
         holders,
         "ON CONFLICT (instance, group_jid, device_jid) DO UPDATE SET has_key = excluded.has_key",
@@ -157,7 +155,7 @@ async fn set_holders(
 
 async fn clear_holders(work: &(InstanceNumber, Option<String>), unit: &mut Unit) -> Result<()> {
     let (instance, group) = work;
-    let connection = own(unit, *instance).await?;
+    let connection = own(unit, *instance)?.connection().await?;
     let statement = match group {
         Some(group) => {
             sqlx::query("DELETE FROM device_sender_key_holder WHERE instance = ? AND group_jid = ?")
@@ -174,7 +172,7 @@ async fn clear_holders(work: &(InstanceNumber, Option<String>), unit: &mut Unit)
 
 async fn delete_holders(work: &(InstanceNumber, Vec<String>), unit: &mut Unit) -> Result<()> {
     let (instance, devices) = work;
-    let connection = own(unit, *instance).await?;
+    let connection = own(unit, *instance)?.connection().await?;
     for some in devices.chunks(KEYS) {
         let mut statement =
             QueryBuilder::<Sqlite>::new("DELETE FROM device_sender_key_holder WHERE instance = ");

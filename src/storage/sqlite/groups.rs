@@ -25,7 +25,7 @@ pub(super) async fn change(
         return Ok(());
     }
     rows::with_values(
-        &mut unit.connection,
+        &mut unit.transaction,
         "INSERT INTO group_chat (instance, jid, member, body)",
         &change.groups,
         "ON CONFLICT (instance, jid) DO UPDATE SET member = excluded.member, body = excluded.body",
@@ -40,7 +40,7 @@ pub(super) async fn change(
     if change.complete {
         sqlx::query("INSERT INTO group_sync (instance) VALUES (?) ON CONFLICT DO NOTHING")
             .bind(instance.0)
-            .execute(&mut unit.connection)
+            .execute(unit.connection().await?)
             .await?;
     }
     unit.append(change.events.iter().cloned())

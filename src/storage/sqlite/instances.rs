@@ -116,7 +116,7 @@ pub(super) struct Create {
 
 pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome> {
     if let Some(request) = &work.request
-        && let Some(known) = requests::find(&mut unit.connection, request).await?
+        && let Some(known) = requests::find(unit.connection().await?, request).await?
     {
         return Ok(if known.body_digest == request.body_digest {
             NameOutcome::Replayed(known.subject)
@@ -126,11 +126,11 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
     }
     let number = InstanceNumber(unit.counters()?.last_instance + 1);
     let name = match &work.new.name {
-        Some(name) if is_taken(&mut unit.connection, name, number).await? => {
+        Some(name) if is_taken(unit.connection().await?, name, number).await? => {
             return Ok(NameOutcome::Taken(name.clone()));
         }
         Some(name) => name.clone(),
-        None => free_name(&mut unit.connection, number).await?,
+        None => free_name(unit.connection().await?, number).await?,
     };
     let now = rounded(work.new.create_time);
     let row = InstanceRow {
@@ -151,7 +151,7 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
         create_time: now,
         update_time: now,
     };
-    write(&mut unit.connection, &row).await?;
+    write(unit.connection().await?, &row).await?;
     let counters = unit.counters_mut()?;
     counters.last_instance = number.0;
     counters.instances.insert(number);
@@ -223,16 +223,16 @@ pub(super) struct Change {
 }
 
 pub(super) async fn change(work: &Change, unit: &mut Unit) -> Result<NameOutcome> {
-    let Some(old) = find(&mut unit.connection, work.number).await? else {
+    let Some(old) = find(unit.connection().await?, work.number).await? else {
         return Ok(NameOutcome::Missing);
     };
     if let Some(name) = &work.change.name
-        && is_taken(&mut unit.connection, name, work.number).await?
+        && is_taken(unit.connection().await?, name, work.number).await?
     {
         return Ok(NameOutcome::Taken(name.clone()));
     }
     let new = changed(old, work.change.clone());
-    write(&mut unit.connection, &new).await?;
+    write(unit.connection().await?, &new).await?;
     unit.append((work.events)(&new))?;
     Ok(NameOutcome::Done(new))
 }
@@ -277,27 +277,27 @@ pub(super) async fn purge_device(number: &InstanceNumber, unit: &mut Unit) -> Re
     for statement in DEVICE_PURGES {
         sqlx::query(statement)
             .bind(number.0)
-            .execute(&mut unit.connection)
+            .execute(unit.connection().await?)
             .await?;
     }
     Ok(())
 }
 
 pub(super) async fn delete(work: &Delete, unit: &mut Unit) -> Result<bool> {
-    let Some(row) = find(&mut unit.connection, work.number).await? else {
+    let Some(row) = find(unit.connection().await?, work.number).await? else {
         return Ok(false);
     };
     log::purge(unit, work.number).await?;
     for statement in PURGES {
         sqlx::query(statement)
             .bind(work.number.0)
-            .execute(&mut unit.connection)
+            .execute(unit.connection().await?)
             .await?;
     }
     purge_device(&work.number, unit).await?;
     sqlx::query("DELETE FROM instance WHERE number = ?")
         .bind(work.number.0)
-        .execute(&mut unit.connection)
+        .execute(unit.connection().await?)
         .await?;
     unit.counters_mut()?.instances.remove(&work.number);
     for event in (work.events)(&row) {

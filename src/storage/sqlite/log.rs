@@ -252,7 +252,8 @@ pub(super) async fn remove_some(excess: &Excess, unit: &mut Unit) -> Result<u64>
     match *excess {
         Excess::Old(retention, before) => {
             let head = Position(unit.counters()?.head);
-            let last = position_before(&mut unit.connection, time::micros(before), head).await?;
+            let last =
+                position_before(unit.connection().await?, time::micros(before), head).await?;
             // Two statements, because an index with a condition serves only the same words.
             let statement = match retention {
                 Retention::Full => {
@@ -276,7 +277,7 @@ pub(super) async fn remove_some(excess: &Excess, unit: &mut Unit) -> Result<u64>
             let oldest =
                 sqlx::query("SELECT position, length(body) FROM event ORDER BY position LIMIT ?")
                     .bind(BITE)
-                    .fetch_all(&mut unit.connection)
+                    .fetch_all(unit.connection().await?)
                     .await?;
             let mut last = 0;
             for row in oldest {
@@ -303,7 +304,7 @@ async fn remove(unit: &mut Unit, statement: &'static str, last: i64, most: i64) 
     let gone = sqlx::query(statement)
         .bind(last)
         .bind(most)
-        .fetch_all(&mut unit.connection)
+        .fetch_all(unit.connection().await?)
         .await?;
     if gone.is_empty() {
         return Ok(0);
@@ -330,12 +331,12 @@ pub(super) async fn purge(unit: &mut Unit, instance: InstanceNumber) -> Result<(
         "SELECT count(*), coalesce(sum(length(body)), 0) FROM event WHERE instance = ?",
     )
     .bind(instance.0)
-    .fetch_one(&mut unit.connection)
+    .fetch_one(unit.connection().await?)
     .await?;
     unit.rewrites_events();
     sqlx::query("DELETE FROM event WHERE instance = ?")
         .bind(instance.0)
-        .execute(&mut unit.connection)
+        .execute(unit.connection().await?)
         .await?;
     let counters = unit.counters_mut()?;
     let (count, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
@@ -363,7 +364,7 @@ pub(super) async fn rewrite(work: &Rewrite, unit: &mut Unit) -> Result<()> {
     let events = sqlx::query(statement)
         .bind(work.instance.0)
         .bind(work.event_type.as_str())
-        .fetch_all(&mut unit.connection)
+        .fetch_all(unit.connection().await?)
         .await?;
     for row in events {
         let body: &[u8] = row.try_get(1)?;
@@ -377,7 +378,7 @@ pub(super) async fn rewrite(work: &Rewrite, unit: &mut Unit) -> Result<()> {
         sqlx::query("UPDATE event SET body = ? WHERE position = ?")
             .bind(new)
             .bind(row.try_get::<i64, _>(0)?)
-            .execute(&mut unit.connection)
+            .execute(unit.connection().await?)
             .await?;
     }
     Ok(())

@@ -23,7 +23,7 @@ pub(super) async fn write_token(
     unit: &mut Unit,
 ) -> Result<()> {
     let (instance, jid, write) = work;
-    let connection = own(unit, *instance).await?;
+    let connection = own(unit, *instance)?.connection().await?;
     let statement = match write {
         TokenWrite::Whole(token) => sqlx::query(
             "INSERT INTO device_trust_token (instance, jid, token, token_time, sender_time) \
@@ -81,7 +81,7 @@ pub(super) async fn expire_tokens(
     .bind(instance.0)
     .bind(token_before)
     .bind(sender_before)
-    .execute(own(unit, *instance).await?)
+    .execute(own(unit, *instance)?.connection().await?)
     .await?;
     Ok(gone.rows_affected())
 }
@@ -92,7 +92,7 @@ pub(super) async fn put_secrets(
 ) -> Result<()> {
     let (instance, secrets) = work;
     rows::with_values(
-        own(unit, *instance).await?,
+        own(unit, *instance)?,
         "INSERT INTO device_message_secret \
          (instance, chat, sender, message_id, secret, expires_at, message_time)",
         secrets,
@@ -125,7 +125,7 @@ pub(super) async fn expire_secrets(work: &(InstanceNumber, i64), unit: &mut Unit
     )
     .bind(instance.0)
     .bind(now)
-    .execute(own(unit, *instance).await?)
+    .execute(own(unit, *instance)?.connection().await?)
     .await?;
     Ok(gone.rows_affected())
 }

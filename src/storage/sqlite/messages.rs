@@ -1,14 +1,17 @@
 //! Messages.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, hash_map::Entry};
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
-use super::{error, requests, rows, time, unit::Unit, writer::Work};
+use super::{error, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work};
 use crate::{
     domain::ids::InstanceNumber,
-    storage::{AcceptOutcome, EventsOf, MessageRow, NewEvent, RequestMark, Result, StatusRise},
+    storage::{
+        AcceptOutcome, Effects, EffectsOf, MessageChange, MessageRecord, MessageRow, NewEvent,
+        RequestMark, Result, StatusRise,
+    },
 };
 
 /// A statement with the columns that `message_of` reads in between.
@@ -17,17 +20,23 @@ macro_rules! with_columns {
         concat!(
             $before,
             " instance, message_id, chat, sender, from_me, outbound, time, status, \
-             previous_status, status_reason, body, raw ",
+             previous_status, status_reason, body, raw, target, listed, words ",
             $after
         )
     };
 }
+
+/// The same columns alone.
+pub(super) const COLUMNS: &str = with_columns!("", "");
 
 /// Most ids of one statement.
 const IDS: usize = 500;
 
 /// A message's key: instance, id, chat, sender.
 pub(super) type Key = (InstanceNumber, String, String, String);
+
+/// An instance and the id of a message whose status it raised.
+pub(super) type RaisedKey = (InstanceNumber, String);
 
 fn key_of(message: &MessageRow) -> Key {
     (
@@ -38,7 +47,7 @@ fn key_of(message: &MessageRow) -> Key {
     )
 }
 
-fn message_of(row: &SqliteRow) -> Result<MessageRow> {
+pub(super) fn message_of(row: &SqliteRow) -> Result<MessageRow> {
     Ok(MessageRow {
         instance: InstanceNumber(row.try_get(0)?),
         message_id: row.try_get(1)?,
@@ -52,12 +61,15 @@ fn message_of(row: &SqliteRow) -> Result<MessageRow> {
         status_reason: row.try_get(9)?,
         body: row.try_get::<Vec<u8>, _>(10)?.into(),
         raw: row.try_get::<Vec<u8>, _>(11)?.into(),
+        target: row.try_get(12)?,
+        listed: row.try_get(13)?,
+        words: row.try_get(14)?,
     })
 }
 
 /// Begins the statement that inserts messages.
 pub(super) const INSERT: &str = "INSERT INTO message (instance, message_id, chat, sender, from_me, \
-     outbound, time, status, previous_status, status_reason, body, raw)";
+     outbound, time, status, previous_status, status_reason, body, raw, target, listed, words)";
 
 /// A message's values for it.
 pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
@@ -72,22 +84,25 @@ pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
         .push_bind(message.previous_status)
         .push_bind(&*message.status_reason)
         .push_bind(&message.body[..])
-        .push_bind(&message.raw[..]);
+        .push_bind(&message.raw[..])
+        .push_bind(&*message.target)
+        .push_bind(message.listed)
+        .push_bind(&*message.words);
 }
 
 /// Stores the messages of all jobs that are not there yet and notes which these were.
 pub(super) async fn store_new(
     unit: &mut Unit,
-    messages: impl Iterator<Item = &(MessageRow, Vec<NewEvent>)>,
+    messages: impl Iterator<Item = &MessageRecord>,
 ) -> Result<()> {
     let mut wanted = Vec::new();
-    for (message, _) in messages {
-        if !unit.is_deleted(message.instance)? {
-            wanted.push(message);
+    for record in messages {
+        if !unit.is_deleted(record.row.instance)? {
+            wanted.push(&record.row);
         }
     }
     let stored = rows::with_values(
-        &mut unit.connection,
+        &mut unit.transaction,
         INSERT,
         &wanted,
         "ON CONFLICT DO NOTHING RETURNING instance, message_id, chat, sender",
@@ -106,28 +121,86 @@ pub(super) async fn store_new(
 }
 
 /// Stores what is new of these with its events.
-pub(super) struct RecordMessages(pub(super) Vec<(MessageRow, Vec<NewEvent>)>);
+pub(super) struct RecordMessages(pub(super) Vec<MessageRecord>);
 
 #[async_trait]
 impl Work for RecordMessages {
     type Output = Vec<bool>;
 
-    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)] {
+    fn messages(&self) -> &[MessageRecord] {
         &self.0
     }
 
     async fn run(&self, unit: &mut Unit) -> Result<Vec<bool>> {
         let mut new = Vec::with_capacity(self.0.len());
-        for (message, events) in &self.0 {
+        for record in &self.0 {
             // Claimed once: the same message in another job of this transaction is not new.
-            let is_new = unit.new_messages.remove(&key_of(message));
+            let is_new = unit.new_messages.remove(&key_of(&record.row));
             if is_new {
-                unit.append(events.iter().cloned())?;
+                take_effect(unit, record.row.instance, &record.effects).await?;
             }
             new.push(is_new);
         }
         Ok(new)
     }
+}
+
+/// Logs what there is to say and makes the changes.
+async fn take_effect(unit: &mut Unit, instance: InstanceNumber, effects: &Effects) -> Result<()> {
+    unit.append(effects.events.iter().cloned())?;
+    for change in &effects.changes {
+        apply(unit, instance, change).await?;
+    }
+    Ok(())
+}
+
+/// Changes the first of the messages with this id that can be changed so.
+async fn apply(unit: &mut Unit, instance: InstanceNumber, change: &MessageChange) -> Result<()> {
+    if unit.holds_outbound(instance, std::slice::from_ref(&change.message_id)) {
+        unit.flush().await?;
+    }
+    let mut statement = QueryBuilder::<Sqlite>::new("SELECT ");
+    statement.push(COLUMNS);
+    statement
+        .push(" FROM message WHERE instance = ")
+        .push_bind(instance.0);
+    statement
+        .push(" AND message_id = ")
+        .push_bind(&*change.message_id);
+    statement.push(" AND chat IN ");
+    rows::push_list(&mut statement, change.chats.iter().cloned());
+    let found = statement
+        .build()
+        .fetch_all(unit.connection().await?)
+        .await?;
+    if found.is_empty() {
+        return unit.append((change.apply)(None).events);
+    }
+    for row in &found {
+        let changed = (change.apply)(Some(&message_of(row)?));
+        if let Some(row) = &changed.row {
+            rewrite(unit.connection().await?, row).await?;
+            return unit.append(changed.events);
+        }
+    }
+    Ok(())
+}
+
+async fn rewrite(connection: &mut SqliteConnection, row: &MessageRow) -> Result<()> {
+    sqlx::query(
+        "UPDATE message SET body = ?, raw = ?, words = ? \
+         WHERE instance = ? AND message_id = ? AND chat = ? AND sender = ?",
+    )
+    .bind(&row.body[..])
+    .bind(&row.raw[..])
+    .bind(&*row.words)
+    .bind(row.instance.0)
+    .bind(&*row.message_id)
+    .bind(&*row.chat)
+    .bind(&*row.sender)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Stores a message to send with its events, unless its request was seen before.
@@ -154,10 +227,16 @@ impl Work for AcceptMessage {
             && !unit.new_requests.remove(&requests::key_of(request))
         {
             unit.flush().await?;
-            let known = requests::find(&mut unit.connection, request).await?;
+            let known = requests::find(unit.connection().await?, request).await?;
             let first = match known {
                 Some(known) => {
-                    outcome_of(&mut unit.connection, self.message.instance, request, &known).await?
+                    outcome_of(
+                        unit.connection().await?,
+                        self.message.instance,
+                        request,
+                        &known,
+                    )
+                    .await?
                 }
                 None => None,
             };
@@ -203,58 +282,108 @@ pub(super) async fn lookup_request(
     }
 }
 
-/// What `raise_status` is given.
+/// Raises the status of some messages of an instance.
 pub(super) struct Raise {
     pub(super) instance: InstanceNumber,
     pub(super) rise: StatusRise,
-    pub(super) events: EventsOf<MessageRow>,
+    pub(super) effects: EffectsOf,
 }
 
-pub(super) async fn raise_status(raise: &Raise, unit: &mut Unit) -> Result<Vec<MessageRow>> {
-    let rise = &raise.rise;
-    if unit.holds_outbound(raise.instance, &rise.message_ids) {
-        unit.flush().await?;
-    }
-    let (mut raised, mut heard) = (Vec::new(), Vec::new());
-    for ids in rise.message_ids.chunks(IDS) {
-        let mut statement =
-            QueryBuilder::<Sqlite>::new("UPDATE message SET previous_status = status, status = ");
-        statement.push_bind(rise.status);
-        statement
-            .push(", status_reason = ")
-            .push_bind(&*rise.reason);
-        statement
-            .push(" WHERE instance = ")
-            .push_bind(raise.instance.0);
-        statement.push(" AND message_id IN ");
-        rows::push_list(&mut statement, ids.iter().cloned());
-        statement
-            .push(" AND from_me = 1 AND status < ")
-            .push_bind(rise.status);
-        statement.push(with_columns!(" RETURNING", ""));
-        for row in statement.build().fetch_all(&mut unit.connection).await? {
-            raised.push(message_of(&row)?);
-        }
-        if let Some(party) = &rise.party {
-            heard.extend(hear(&mut unit.connection, raise, party, ids).await?);
+/// The statement that raises statuses, before and after the values.
+const RAISE: [&str; 2] = [
+    "UPDATE message SET previous_status = status, status = rise.column3, \
+     status_reason = rise.column4 FROM (",
+    with_columns!(
+        ") AS rise WHERE instance = rise.column1 AND message_id = rise.column2 \
+         AND from_me = 1 AND status < rise.column3 RETURNING",
+        ""
+    ),
+];
+
+/// Raises the statuses of all jobs and notes what rose. Of several rises of one message only the
+/// first is done here, so that its job sees it before the next.
+pub(super) async fn raise_all(unit: &mut Unit, raises: impl Iterator<Item = &Raise>) -> Result<()> {
+    let mut wanted = Vec::new();
+    for raise in raises {
+        for id in &raise.rise.message_ids {
+            if let Entry::Vacant(place) = unit.raised.entry((raise.instance, id.clone())) {
+                place.insert(Vec::new());
+                wanted.push((raise, id));
+            }
         }
     }
-    let known: HashSet<Key> = raised.iter().map(key_of).collect();
-    let by_time =
-        |a: &MessageRow, b: &MessageRow| (a.time, &a.message_id).cmp(&(b.time, &b.message_id));
-    raised.sort_by(by_time);
-    heard.retain(|message| !known.contains(&key_of(message)));
-    heard.sort_by(by_time);
-    for message in raised.iter().chain(&heard) {
-        unit.append((raise.events)(message))?;
+    for message in raise_these(unit, &wanted).await? {
+        let key = (message.instance, message.message_id.clone());
+        unit.raised.entry(key).or_default().push(message);
     }
-    Ok(raised)
+    Ok(())
+}
+
+async fn raise_these(unit: &mut Unit, wanted: &[(&Raise, &String)]) -> Result<Vec<MessageRow>> {
+    let [before, after] = RAISE;
+    let raised = rows::with_values(
+        &mut unit.transaction,
+        before,
+        wanted,
+        after,
+        |mut row, (raise, id)| {
+            row.push_bind(raise.instance.0)
+                .push_bind(&***id)
+                .push_bind(raise.rise.status)
+                .push_bind(&*raise.rise.reason);
+        },
+    )
+    .await?;
+    raised.iter().map(message_of).collect()
+}
+
+#[async_trait]
+impl Work for Raise {
+    type Output = Vec<MessageRow>;
+
+    fn rise(&self) -> Option<&Raise> {
+        Some(self)
+    }
+
+    async fn run(&self, unit: &mut Unit) -> Result<Vec<MessageRow>> {
+        let ids = &self.rise.message_ids;
+        // Those that another job has written since `raise_all`.
+        let held = unit.holds_outbound(self.instance, ids);
+        if held {
+            unit.flush().await?;
+        }
+        let (mut raised, mut left) = (Vec::new(), Vec::new());
+        for id in ids {
+            let rows = unit.raised.remove(&(self.instance, id.clone()));
+            if held || rows.is_none() {
+                left.push((self, id));
+            }
+            raised.extend(rows.into_iter().flatten());
+        }
+        raised.extend(raise_these(unit, &left).await?);
+        let mut heard = Vec::new();
+        if let Some(party) = &self.rise.party {
+            for ids in ids.chunks(IDS) {
+                heard.extend(hear(&mut unit.transaction, self, party, ids).await?);
+            }
+        }
+        let known: HashSet<Key> = raised.iter().map(key_of).collect();
+        let by_time =
+            |a: &MessageRow, b: &MessageRow| (a.time, &a.message_id).cmp(&(b.time, &b.message_id));
+        raised.sort_by(by_time);
+        heard.retain(|message| !known.contains(&key_of(message)));
+        heard.sort_by(by_time);
+        for message in raised.iter().chain(&heard) {
+            take_effect(unit, self.instance, &(self.effects)(message)).await?;
+        }
+        Ok(raised)
+    }
 }
 
 /// Notes how far a participant has come with messages to groups. Returns those with which they have
 /// come further, as messages whose own status has not risen.
 async fn hear(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     raise: &Raise,
     party: &str,
     ids: &[String],
@@ -268,7 +397,11 @@ async fn hear(
         .push(" AND message_id IN ");
     rows::push_list(&mut statement, ids.iter().cloned());
     let mut messages = Vec::new();
-    for row in statement.build().fetch_all(&mut *connection).await? {
+    for row in statement
+        .build()
+        .fetch_all(transaction.connection().await?)
+        .await?
+    {
         let message = message_of(&row)?;
         messages.push(MessageRow {
             previous_status: message.status,
@@ -276,7 +409,7 @@ async fn hear(
         });
     }
     let further = rows::with_values(
-        connection,
+        transaction,
         "INSERT INTO message_receipt (instance, message_id, chat, party, status)",
         &messages,
         "ON CONFLICT (instance, message_id, chat, party) DO UPDATE SET status = excluded.status \

@@ -15,10 +15,12 @@ mod instances;
 mod log;
 mod merging;
 mod messages;
+mod reading;
 mod recent;
 mod requests;
 mod rows;
 mod time;
+mod transaction;
 mod unit;
 mod writer;
 
@@ -43,10 +45,10 @@ use self::{
     writer::{Signals, Writer},
 };
 use super::{
-    AcceptOutcome, ApiKeyRow, CallQuery, CallRow, ClaimOutcome, EventPage, EventQuery, EventsOf,
-    GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessageRow, NameOutcome,
-    NewEvent, NewInstance, RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome,
-    StatusRise, Storage, StoredEvent,
+    AcceptOutcome, ApiKeyRow, CallQuery, CallRow, ClaimOutcome, EffectsOf, EventPage, EventQuery,
+    EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace,
+    MessageQuery, MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents,
+    RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage, StoredEvent,
     contact::{ContactKey, ContactMerge, ContactRow, Sighting},
     device::DeviceStorage,
 };
@@ -322,10 +324,7 @@ impl Storage for SqliteStorage {
         contacts::list(&self.readers, instance, after, limit).await
     }
 
-    async fn record_messages(
-        &self,
-        messages: Vec<(MessageRow, Vec<NewEvent>)>,
-    ) -> Result<Vec<bool>> {
+    async fn record_messages(&self, messages: Vec<MessageRecord>) -> Result<Vec<bool>> {
         self.writer.write(messages::RecordMessages(messages)).await
     }
 
@@ -348,18 +347,14 @@ impl Storage for SqliteStorage {
         &self,
         instance: InstanceNumber,
         rise: StatusRise,
-        events: EventsOf<MessageRow>,
+        effects: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
         let work = messages::Raise {
             instance,
             rise,
-            events,
+            effects,
         };
-        self.writer
-            .steps(work, |work, unit| {
-                Box::pin(messages::raise_status(work, unit))
-            })
-            .await
+        self.writer.write(work).await
     }
 
     async fn lookup_message(
@@ -378,6 +373,20 @@ impl Storage for SqliteStorage {
         limit: usize,
     ) -> Result<Vec<MessageRow>> {
         messages::list(&self.readers, instance, message_id, limit).await
+    }
+
+    async fn query_messages(&self, query: MessageQuery) -> Result<Vec<(MessagePlace, MessageRow)>> {
+        reading::list(&self.readers, query).await
+    }
+
+    async fn list_targeting(
+        &self,
+        instance: InstanceNumber,
+        target: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, MessageRow)>> {
+        reading::targeting(&self.readers, instance, target, after, limit).await
     }
 
     async fn list_outbound(

@@ -51,7 +51,7 @@ pub(super) async fn store_new<'r>(
         }
     }
     let stored = rows::with_values(
-        &mut unit.connection,
+        &mut unit.transaction,
         "INSERT INTO request (api_key, method, request_id, body_digest, time, instance, subject)",
         &wanted,
         "ON CONFLICT (api_key, method, request_id) DO UPDATE SET \
@@ -110,7 +110,7 @@ pub(super) async fn claim(
     if unit.is_deleted(*instance)? {
         return Err(error::deleted(*instance));
     }
-    let Some(known) = find(&mut unit.connection, request).await? else {
+    let Some(known) = find(unit.connection().await?, request).await? else {
         store_new(unit, std::iter::once((request, *instance, ""))).await?;
         unit.new_requests.remove(&key_of(request));
         return Ok(ClaimOutcome::New);
@@ -136,7 +136,7 @@ pub(super) async fn answer(
     .bind(request.api_key.as_str())
     .bind(request.method)
     .bind(&request.request_id)
-    .execute(&mut unit.connection)
+    .execute(unit.connection().await?)
     .await?;
     Ok(())
 }
@@ -150,7 +150,7 @@ pub(super) async fn release(request: &RequestMark, unit: &mut Unit) -> Result<()
     .bind(request.api_key.as_str())
     .bind(request.method)
     .bind(&request.request_id)
-    .execute(&mut unit.connection)
+    .execute(unit.connection().await?)
     .await?;
     Ok(())
 }
@@ -163,7 +163,7 @@ pub(super) async fn forget(before: &i64, unit: &mut Unit) -> Result<u64> {
     )
     .bind(before)
     .bind(BITE)
-    .execute(&mut unit.connection)
+    .execute(unit.connection().await?)
     .await?;
     Ok(gone.rows_affected())
 }

@@ -1,7 +1,8 @@
 //! Statements over many rows.
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, query_builder::Separated, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, query_builder::Separated, sqlite::SqliteRow};
 
+use super::transaction::Transaction;
 use crate::storage::Result;
 
 /// Most rows of one statement: beyond it a row costs no less.
@@ -17,7 +18,7 @@ pub(super) type Values<'b> = Separated<'b, Sqlite, &'static str>;
 /// Every statement costs a hop to the connection's thread, so rows share them; their numbers are
 /// powers of two, so that a handful of prepared statements serves every batch.
 pub(super) async fn with_values<Row>(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     head: &'static str,
     rows: &[Row],
     tail: &'static str,
@@ -27,11 +28,11 @@ pub(super) async fn with_values<Row>(
     let mut rest = rows;
     while !rest.is_empty() {
         let (now, later) = rest.split_at(bite(rest.len()));
-        let mut statement = QueryBuilder::<Sqlite>::new(head);
-        statement.push(" ");
+        let (mut statement, connection) = transaction.statement();
+        statement.push(head).push(" ");
         statement.push_values(now, &mut push);
         statement.push(" ").push(tail);
-        returned.extend(statement.build().fetch_all(&mut *connection).await?);
+        returned.extend(statement.build().fetch_all(connection).await?);
         rest = later;
     }
     Ok(returned)
@@ -40,18 +41,18 @@ pub(super) async fn with_values<Row>(
 /// Statements on their way to the connection. To it and back takes longer than a small statement,
 /// so small ones travel together; large ones travel alone, so that not every mixture of sizes is a
 /// text of its own that must be prepared.
-pub(super) struct Script<'c> {
-    connection: &'c mut SqliteConnection,
+pub(super) struct Script<'t> {
+    transaction: &'t mut Transaction,
     statements: QueryBuilder<Sqlite>,
     rows: usize,
     is_empty: bool,
 }
 
-impl<'c> Script<'c> {
+impl<'t> Script<'t> {
     /// An empty one.
-    pub(super) fn new(connection: &'c mut SqliteConnection) -> Self {
+    pub(super) fn new(transaction: &'t mut Transaction) -> Self {
         Self {
-            connection,
+            transaction,
             statements: QueryBuilder::new(""),
             rows: 0,
             is_empty: true,
@@ -102,7 +103,9 @@ impl<'c> Script<'c> {
         if self.rows + rows > TOGETHER {
             self.send().await?;
         }
-        if !self.is_empty {
+        if self.is_empty {
+            (self.statements, _) = self.transaction.statement();
+        } else {
             self.statements.push("; ");
         }
         self.rows += rows;
@@ -115,13 +118,22 @@ impl<'c> Script<'c> {
         self.send().await
     }
 
+    /// Runs what is left and commits, unless nothing was written at all.
+    pub(super) async fn commit(mut self) -> Result<()> {
+        if self.transaction.has_begun() {
+            self.next(0).await?.push("COMMIT");
+        }
+        self.send().await
+    }
+
     async fn send(&mut self) -> Result<()> {
         if self.is_empty {
             return Ok(());
         }
         let mut statements = std::mem::replace(&mut self.statements, QueryBuilder::new(""));
         (self.rows, self.is_empty) = (0, true);
-        statements.build().execute(&mut *self.connection).await?;
+        let connection = self.transaction.connection().await?;
+        statements.build().execute(connection).await?;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{error, messages, requests, rows::Script, time};
+use super::{error, messages, requests, rows::Script, time, transaction::Transaction};
 use crate::{
     domain::{
         cursor::{LogEpoch, Position},
@@ -101,6 +101,8 @@ impl EventRow {
 
 /// What a commit did to the log.
 pub(super) struct Committed {
+    /// Whether there was anything to commit.
+    pub(super) wrote: bool,
     /// Where the log ends now.
     pub(super) head: Position,
     /// What was appended.
@@ -114,7 +116,7 @@ pub(super) type RecordKey = (InstanceNumber, RecordKind, Arc<str>);
 
 /// See the module.
 pub(super) struct Unit {
-    pub(super) connection: SqliteConnection,
+    pub(super) transaction: Transaction,
     /// `None` after a rollback, until they are read again.
     counters: Option<Counters>,
     changed: bool,
@@ -131,12 +133,15 @@ pub(super) struct Unit {
     /// has claimed yet.
     pub(super) new_messages: HashSet<messages::Key>,
     pub(super) new_requests: HashSet<requests::Key>,
+    /// Messages whose status this transaction has raised, by instance and id, and that no job has
+    /// claimed yet.
+    pub(super) raised: HashMap<messages::RaisedKey, Vec<MessageRow>>,
 }
 
 impl Unit {
     pub(super) fn new(connection: SqliteConnection, counters: Counters) -> Self {
         Self {
-            connection,
+            transaction: Transaction::new(connection),
             counters: Some(counters),
             changed: false,
             events: Vec::new(),
@@ -147,25 +152,31 @@ impl Unit {
             records: HashMap::new(),
             new_messages: HashSet::new(),
             new_requests: HashSet::new(),
+            raised: HashMap::new(),
         }
     }
 
     pub(super) async fn begin(&mut self) -> Result<()> {
-        sqlx::query("BEGIN IMMEDIATE")
-            .execute(&mut self.connection)
-            .await?;
         if self.counters.is_none() {
-            self.counters = Some(Counters::load(&mut self.connection).await?);
+            self.counters = Some(Counters::load(self.transaction.connection().await?).await?);
         }
         Ok(())
     }
 
+    /// For a statement of this transaction.
+    pub(super) async fn connection(&mut self) -> Result<&mut SqliteConnection> {
+        self.transaction.connection().await
+    }
+
     /// Writes what is left and commits.
     pub(super) async fn commit(&mut self) -> Result<Committed> {
-        self.write(Some("COMMIT")).await?;
+        self.write(true).await?;
+        let wrote = self.transaction.end();
         self.new_messages.clear();
         self.new_requests.clear();
+        self.raised.clear();
         Ok(Committed {
+            wrote,
             head: Position(self.counters()?.head),
             events: std::mem::take(&mut self.written),
             rewrote: std::mem::take(&mut self.rewrote),
@@ -178,8 +189,7 @@ impl Unit {
     }
 
     pub(super) async fn roll_back(&mut self) {
-        // SQLite has rolled back by itself after some errors; then this one says so, and that's fine.
-        let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        self.transaction.roll_back().await;
         self.counters = None;
         self.changed = false;
         self.events.clear();
@@ -190,6 +200,7 @@ impl Unit {
         self.records.clear();
         self.new_messages.clear();
         self.new_requests.clear();
+        self.raised.clear();
     }
 
     pub(super) fn counters(&mut self) -> Result<&Counters> {
@@ -267,13 +278,13 @@ impl Unit {
 
     /// Writes everything that was collected.
     pub(super) async fn flush(&mut self) -> Result<()> {
-        self.write(None).await
+        self.write(false).await
     }
 
-    /// Writes everything that was collected and then runs this statement.
-    async fn write(&mut self, last: Option<&'static str>) -> Result<()> {
+    /// Writes everything that was collected and then, if so wished, commits what was written.
+    async fn write(&mut self, commits: bool) -> Result<()> {
         let counters = self.counters.as_ref().ok_or_else(error::closed)?;
-        let mut script = Script::new(&mut self.connection);
+        let mut script = Script::new(&mut self.transaction);
         let outbound = std::mem::take(&mut self.outbound);
         script
             .values(messages::INSERT, &outbound, "", messages::push_values)
@@ -298,10 +309,11 @@ impl Unit {
         if std::mem::take(&mut self.changed) {
             write_state(&mut script, counters).await?;
         }
-        if let Some(last) = last {
-            script.next(0).await?.push(last);
+        if commits {
+            script.commit().await?;
+        } else {
+            script.run().await?;
         }
-        script.run().await?;
         self.written
             .extend(self.events.drain(..).map(EventRow::stored));
         Ok(())

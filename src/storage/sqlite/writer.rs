@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     domain::{cursor::Position, ids::InstanceNumber},
-    storage::{MessageRow, NewEvent, RequestMark, Result, StorageError},
+    storage::{MessageRecord, RequestMark, Result, StorageError},
 };
 
 /// Most jobs that wait; more have to wait for a place.
@@ -43,11 +43,16 @@ pub(super) trait Work: Send + Sync + 'static {
     type Output: Send + Sync + 'static;
     /// Messages that are stored before the job runs, together with those of all other jobs. The
     /// job finds in `Unit::new_messages` which of them were new.
-    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)] {
+    fn messages(&self) -> &[MessageRecord] {
         &[]
     }
     /// A request that is remembered before the job runs, together with those of all other jobs.
     fn request(&self) -> Option<(&RequestMark, InstanceNumber, &str)> {
+        None
+    }
+    /// A status that is raised before the job runs, together with those of all other jobs. The job
+    /// finds in `Unit::raised` which messages rose.
+    fn rise(&self) -> Option<&messages::Raise> {
         None
     }
     /// Does it. May be called again after a rollback.
@@ -92,8 +97,9 @@ where
 /// Work on its way, whatever its answer is.
 #[async_trait]
 trait Job: Send + Sync {
-    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)];
+    fn messages(&self) -> &[MessageRecord];
     fn request(&self) -> Option<(&RequestMark, InstanceNumber, &str)>;
+    fn rise(&self) -> Option<&messages::Raise>;
     async fn run(&mut self, unit: &mut Unit) -> Result<()>;
     fn answer(self: Box<Self>, outcome: Result<()>);
     /// Whether nobody waits for it.
@@ -110,12 +116,16 @@ struct Asked<W: Work> {
 
 #[async_trait]
 impl<W: Work> Job for Asked<W> {
-    fn messages(&self) -> &[(MessageRow, Vec<NewEvent>)] {
+    fn messages(&self) -> &[MessageRecord] {
         self.work.messages()
     }
 
     fn request(&self) -> Option<(&RequestMark, InstanceNumber, &str)> {
         self.work.request()
+    }
+
+    fn rise(&self) -> Option<&messages::Raise> {
+        self.work.rise()
     }
 
     async fn run(&mut self, unit: &mut Unit) -> Result<()> {
@@ -305,7 +315,7 @@ impl Task {
         }
         self.signals.writable.send_replace(false);
         let Self { unit, _lock, .. } = self;
-        if let Err(error) = sqlx::Connection::close(unit.connection).await {
+        if let Err(error) = unit.transaction.close().await {
             tracing::warn!(error = %error, "the database did not close cleanly");
         }
     }
@@ -345,10 +355,13 @@ impl Task {
     async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<()> {
         let outcome = attempt(&mut self.unit, jobs).await;
         match outcome {
+            // It says nothing about the disk.
+            Ok(Committed { wrote: false, .. }) => Ok(()),
             Ok(Committed {
                 head,
                 events,
                 rewrote,
+                ..
             }) => {
                 if rewrote {
                     self.signals.recent.forget(head);
@@ -376,7 +389,7 @@ impl Task {
         let outcome = async {
             self.unit.begin().await?;
             sqlx::query("UPDATE log_state SET probe = probe + 1")
-                .execute(&mut self.unit.connection)
+                .execute(self.unit.connection().await?)
                 .await?;
             self.unit.commit().await
         }
@@ -412,6 +425,7 @@ async fn attempt(unit: &mut Unit, jobs: &mut [Box<dyn Job>]) -> Result<Committed
     unit.begin().await?;
     messages::store_new(unit, jobs.iter().flat_map(|job| job.messages())).await?;
     requests::store_new(unit, jobs.iter().filter_map(|job| job.request())).await?;
+    messages::raise_all(unit, jobs.iter().filter_map(|job| job.rise())).await?;
     for job in jobs.iter_mut() {
         job.run(unit).await?;
     }

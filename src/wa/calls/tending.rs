@@ -22,7 +22,11 @@ use crate::{
     domain::{ids::ApiKeyId, recipient::Recipient},
     proto::v1::{self, CallState, message_content::Content},
     storage::{CallQuery, CallRow, RequestMark},
-    wa::{error::WaError, groups::Mentions, outbound::Outgoing},
+    wa::{
+        error::WaError,
+        groups::Mentions,
+        outbound::{Outgoing, Say},
+    },
 };
 
 /// Texts under way at once, …
@@ -214,11 +218,16 @@ fn recipient(caller: &v1::Party) -> Option<Recipient> {
 }
 
 fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
+    let text = v1::TextContent {
+        text: row.answer.clone(),
+        ..Default::default()
+    };
     Outgoing {
-        recipient,
-        content: Content::Text(v1::TextContent {
-            text: row.answer.clone(),
-        }),
+        recipient: Some(recipient),
+        say: Say::Content(Box::new(Content::Text(text))),
+        about: None,
+        ephemeral_seconds: None,
+        forwarded: false,
         quoted: String::new(),
         mentions: Mentions::default(),
         request: Some(RequestMark {

@@ -3,11 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use prost::Message as _;
-use whatsapp_rust::{
-    Jid,
-    proto_helpers::{MessageExt as _, build_quote_context_with_info},
-    waproto::whatsapp as wa,
-};
+use whatsapp_rust::{Jid, proto_helpers::build_quote_context_with_info, waproto::whatsapp as wa};
 
 use super::{NAME_BYTES, ids::Names, inbound, label, outbound};
 use crate::{
@@ -21,11 +17,43 @@ const MENTIONS_SHOWN: usize = 2_048;
 
 /// The context of a message, if it has one.
 pub fn of(message: &wa::Message) -> Option<&wa::ContextInfo> {
-    let message = message.get_base_message();
-    let text = message.extended_text_message.as_option();
-    let invite = message.group_invite_message.as_option();
-    text.and_then(|text| text.context_info.as_option())
-        .or_else(|| invite.and_then(|invite| invite.context_info.as_option()))
+    let message = inbound::peel(message).message;
+    macro_rules! first_of {
+        ($($field:ident),+ $(,)?) => {
+            None$(.or_else(|| message.$field.as_option()?.context_info.as_option()))+
+        };
+    }
+    first_of!(
+        extended_text_message,
+        image_message,
+        video_message,
+        ptv_message,
+        audio_message,
+        document_message,
+        sticker_message,
+        album_message,
+        location_message,
+        live_location_message,
+        contact_message,
+        contacts_array_message,
+        poll_creation_message,
+        poll_creation_message_v2,
+        poll_creation_message_v3,
+        poll_creation_message_v5,
+        poll_creation_message_v6,
+        event_message,
+        list_message,
+        list_response_message,
+        buttons_message,
+        buttons_response_message,
+        template_message,
+        template_button_reply_message,
+        interactive_message,
+        interactive_response_message,
+        product_message,
+        order_message,
+        group_invite_message,
+    )
 }
 
 /// The id of the message that this one answers.
@@ -36,8 +64,9 @@ pub fn quoted_id(message: &wa::Message) -> Option<&str> {
 
 /// Everybody whom the context names: who may have another name that is worth looking up.
 pub fn people(message: &wa::Message) -> Vec<Jid> {
+    let reacted = inbound::reacted_to(message);
     let Some(context) = of(message) else {
-        return Vec::new();
+        return reacted.into_iter().collect();
     };
     let quoted = context.participant.as_deref();
     let mentioned = context.mentioned_jid.iter().map(String::as_str);
@@ -74,7 +103,7 @@ pub fn quoted(
         content: context
             .quoted_message
             .as_option()
-            .and_then(inbound::content)
+            .and_then(|quoted| inbound::content(quoted, names))
             .map(|content| v1::MessageContent {
                 content: Some(content),
             }),
@@ -159,6 +188,8 @@ pub struct Around {
     pub name_all: bool,
     /// How long it lives, in seconds; 0 is for ever.
     pub ephemeral_seconds: u32,
+    /// It is marked as forwarded.
+    pub forwarded: bool,
 }
 
 impl Around {
@@ -172,13 +203,21 @@ impl Around {
                 to,
                 &quote.message,
             ),
-            None if self.mentions.is_empty() && self.ephemeral_seconds == 0 => return None,
+            None if self.is_plain() => return None,
             None => wa::ContextInfo::default(),
         };
         let mentioned = self.mentions.iter().map(|one| one.jid.to_string());
         context.mentioned_jid = mentioned.collect();
+        if self.forwarded {
+            context.is_forwarded = Some(true);
+            context.forwarding_score = Some(1);
+        }
         context.expiration = Some(self.ephemeral_seconds).filter(|seconds| *seconds > 0);
         Some(context)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.mentions.is_empty() && self.ephemeral_seconds == 0 && !self.forwarded
     }
 
     /// The text with the mentioned called as the group calls them; `None` if it grew too long.
@@ -240,6 +279,7 @@ impl Around {
         Some(match content {
             Content::Text(text) if !self.mentions.is_empty() => Content::Text(v1::TextContent {
                 text: self.text(&text.text)?,
+                ..text
             }),
             other => other,
         })
@@ -282,6 +322,7 @@ mod tests {
             content: Some(v1::MessageContent {
                 content: Some(Content::Text(v1::TextContent {
                     text: "as it was".to_owned(),
+                    link_preview: None,
                 })),
             }),
             ..Default::default()
@@ -303,6 +344,9 @@ mod tests {
             status_reason: String::new(),
             body: known.encode_to_vec().into(),
             raw: outbound::encode(&original).into(),
+            target: String::new(),
+            listed: true,
+            words: String::new(),
         }
     }
 

@@ -9,6 +9,8 @@ pub mod ids;
 pub mod inbound;
 pub mod outbound;
 pub mod rows;
+pub mod secrets;
+pub mod words;
 
 use std::borrow::Cow;
 

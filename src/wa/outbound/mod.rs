@@ -1,9 +1,11 @@
 //! Messages on their way out of one instance.
 //!
 //! Owns the promise that a send happens once: the id is chosen and committed before the socket is
-//! touched, and whatever is tried again is tried under that id. [`sender`] hands stored messages to
-//! the library, [`status`] stores what became of them. Never sends what is not stored.
+//! touched, and whatever is tried again is tried under that id. [`composing`] finds out what to
+//! send, [`sender`] hands stored messages to the library, [`status`] stores what became of them. Never sends what is not stored.
 
+mod composing;
+mod marking;
 mod sender;
 mod status;
 
@@ -21,12 +23,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
+use self::composing::Composed;
 use super::{
-    addresses::{Address, Addresses},
-    convert::{
-        context::{Around, Quote},
-        ids, outbound,
-    },
+    addresses::Addresses,
+    convert::{context, ids, outbound, words},
     error::WaError,
     groups::{Groups, Mentions},
     hook::account,
@@ -44,12 +44,35 @@ const ACCEPTED_AT_ONCE: usize = 64;
 /// Rows read or written at once where there may be many.
 const PAGE: usize = 500;
 
+/// What a caller wants to say, or to do to a stored message.
+#[derive(Clone, Debug)]
+pub enum Say {
+    /// This.
+    Content(Box<Content>),
+    /// Give it another text or caption.
+    Edit(String),
+    /// Delete it for everybody.
+    Revoke,
+    /// Pin it for so many seconds; 0 unpins it.
+    Pin(u32),
+    /// Vote for the options with these names.
+    Vote(Vec<String>),
+    /// Pass it on.
+    Forward,
+}
+
 /// What a caller wants sent.
 pub struct Outgoing {
-    /// To whom.
-    pub recipient: Recipient,
+    /// To whom; `None` goes to the chat of the message that it is about.
+    pub recipient: Option<Recipient>,
     /// What.
-    pub content: Content,
+    pub say: Say,
+    /// The stored message that it is about.
+    pub about: Option<MessageRow>,
+    /// When it disappears; `None` as the chat has it.
+    pub ephemeral_seconds: Option<u32>,
+    /// It is marked as forwarded.
+    pub forwarded: bool,
     /// WhatsApp's id of the message that it answers; empty is none.
     pub quoted: String,
     /// Whom it mentions, if it goes to a group.
@@ -72,15 +95,6 @@ pub(super) struct Outbox {
     accepted: mpsc::Sender<MessageRow>,
     /// Calls that wait for a message to be confirmed, by its id.
     waiting: Mutex<HashMap<String, Vec<oneshot::Sender<MessageRow>>>>,
-}
-
-/// A message on its way to the store.
-struct Composed {
-    to: Address,
-    content: Content,
-    around: Around,
-    /// The JID that the account writes with.
-    sender: String,
 }
 
 /// A message that is in the database.
@@ -178,9 +192,7 @@ impl Outbox {
         request: Option<RequestMark>,
         _place: OwnedSemaphorePermit,
     ) -> Result<Stored, WaError> {
-        let message = outbound::convert(&composed.content, &composed.around, &composed.to.to)
-            .ok_or_else(|| WaError::MessageRefused("this kind can't be sent".to_owned()))?;
-        let raw = outbound::encode(&message);
+        let raw = outbound::encode(&composed.message);
         let row = self.row_of(&client, composed, raw);
         let pending = self.status_event(&row, MessageStatus::Pending);
         // Before it can have risen: then nobody has to look whether it did.
@@ -266,64 +278,14 @@ impl Outbox {
         client.ok_or_else(|| WaError::not_open(self.row()))
     }
 
-    /// Finds out who is meant and what has to stand around the message. Nothing is sent yet.
-    async fn compose(&self, client: &Client, outgoing: Outgoing) -> Result<Composed, WaError> {
-        let to = self.addresses.resolve(client, &outgoing.recipient).await?;
-        let mut around = Around {
-            quote: self.quote(&outgoing.quoted, &to).await?,
-            ..Default::default()
-        };
-        let account = account(client);
-        let sender = if let Recipient::Group(_) = outgoing.recipient {
-            let group = self.groups.to_write(&to.to.to_string()).await?;
-            let mentions = &outgoing.mentions;
-            around.mentions = self.groups.to_mention(client, &group, mentions).await?;
-            around.name_all = mentions.everyone && !mentions.ghost;
-            around.ephemeral_seconds = group.ephemeral_seconds;
-            self.groups.own_name(&group)
-        } else {
-            let own = if to.to.is_lid() {
-                account.lid.or(account.number)
-            } else {
-                account.number.or(account.lid)
-            };
-            own.map(|jid| jid.to_string()).unwrap_or_default()
-        };
-        let content = around.content(outgoing.content);
-        Ok(Composed {
-            to,
-            content: content.ok_or(WaError::TextTooLong)?,
-            around,
-            sender,
-        })
-    }
-
-    /// The stored message with this id: that of the same chat, if several chats hold it.
-    async fn quote(&self, message_id: &str, to: &Address) -> Result<Option<Quote>, WaError> {
-        if message_id.is_empty() {
-            return Ok(None);
-        }
-        let number = self.row().number;
-        let names = [Some(&to.to), to.other.as_ref()];
-        for chat in names.into_iter().flatten().map(ToString::to_string) {
-            let here = self.storage.lookup_message(number, message_id, Some(&chat));
-            if let Some(row) = here.await? {
-                return readable(row).map(Some);
-            }
-        }
-        let elsewhere = self
-            .storage
-            .lookup_message(number, message_id, None)
-            .await?;
-        let row = elsewhere.ok_or(WaError::NothingToQuote)?;
-        readable(row).map(Some)
-    }
-
     fn row_of(&self, client: &Client, composed: Composed, raw: Vec<u8>) -> MessageRow {
         let row = self.instance.borrow();
         let (time, message_id) = (SystemTime::now(), client.generate_message_id());
         let to = composed.to;
         let quote = composed.around.quote.as_ref();
+        let target = words::target(&composed.content).map(str::to_owned);
+        let words = words::words(&composed.content);
+        let around = context::of(&composed.message);
         let message = v1::Message {
             id: message_id.clone(),
             instance: row.id.to_string(),
@@ -338,6 +300,14 @@ impl Outbox {
             }),
             quoted: quote.map(|quote| quote.shown(&to.to)),
             mentions: composed.around.shown_mentions(),
+            ephemeral_seconds: around
+                .and_then(|around| around.expiration)
+                .unwrap_or_default(),
+            forwarded: around.is_some_and(|around| around.is_forwarded == Some(true)),
+            forwarding_score: around
+                .and_then(|around| around.forwarding_score)
+                .unwrap_or_default(),
+            ..Default::default()
         };
         MessageRow {
             instance: row.number,
@@ -352,16 +322,11 @@ impl Outbox {
             status_reason: String::new(),
             body: message.encode_to_vec().into(),
             raw: raw.into(),
+            listed: target.is_none(),
+            target: target.unwrap_or_default(),
+            words,
         }
     }
-}
-
-/// A stored message to be answered.
-fn readable(row: MessageRow) -> Result<Quote, WaError> {
-    Quote::of(row).map_err(|error| {
-        tracing::warn!(%error, "a stored message can't be answered");
-        WaError::NothingToQuote
-    })
 }
 
 /// The message of a request that was seen before.

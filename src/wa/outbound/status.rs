@@ -22,10 +22,11 @@ use crate::{
     crash_points::CrashPoint,
     events,
     proto::v1::{self, MessageStatus, event::Payload},
-    storage::{EventsOf, InstanceRow, MessageRow, NewEvent, StatusRise},
+    storage::{Effects, EffectsOf, InstanceRow, MessageChange, MessageRow, NewEvent, StatusRise},
     wa::{
         addresses::other_name,
-        convert::{NAME_BYTES, ids, label, rows},
+        amending::Carrier,
+        convert::{NAME_BYTES, ids, inbound, label, outbound, rows},
         error::WaError,
     },
 };
@@ -169,45 +170,68 @@ impl Outbox {
             reason,
             party: by.as_ref().map(|(party, _)| named(party).to_owned()),
         };
-        let events = self.events_of(status, by);
+        let effects = self.effects_of(status, by);
         let instance = self.row().number;
-        let changed = self.storage.raise_status(instance, rise, events).await?;
+        let changed = self.storage.raise_status(instance, rise, effects).await?;
         self.tell(&changed);
         Ok(())
     }
 
-    fn events_of(
-        &self,
-        status: MessageStatus,
-        by: Option<(v1::Party, SystemTime)>,
-    ) -> EventsOf<MessageRow> {
+    fn effects_of(&self, status: MessageStatus, by: Option<(v1::Party, SystemTime)>) -> EffectsOf {
         let instance = self.row();
         Box::new(move |row| {
-            let mut told = Vec::new();
+            let mut effects = Effects::default();
             // A receipt may come before the ack: whatever shows first that WhatsApp has it.
             let sent = MessageStatus::Sent as i32;
             if row.outbound
                 && (row.previous_status < sent && row.status >= sent)
                 && let Ok(message) = rows::message(row)
             {
-                let payload = Payload::MessageSent(v1::MessageSent {
-                    message: Some(message),
-                });
-                told.push(events::compose(
-                    &instance,
-                    payload,
-                    row.time,
-                    &dedupe_key(row),
-                ));
+                match changing(&instance, row, &message) {
+                    Some(change) => effects.changes.push(change),
+                    None => {
+                        let payload = Payload::MessageSent(v1::MessageSent {
+                            message: Some(message),
+                        });
+                        let key = dedupe_key(row);
+                        effects
+                            .events
+                            .push(events::compose(&instance, payload, row.time, &key));
+                    }
+                }
             }
-            told.push(status_event(&instance, row, status, by.as_ref()));
-            told
+            let told = status_event(&instance, row, status, by.as_ref());
+            effects.events.push(told);
+            effects
         })
     }
 
     pub(super) fn status_event(&self, row: &MessageRow, status: MessageStatus) -> NewEvent {
         status_event(&self.instance.borrow(), row, status, None)
     }
+}
+
+/// What an edit or a deletion of ours changes here, now that WhatsApp has it.
+fn changing(
+    instance: &InstanceRow,
+    row: &MessageRow,
+    message: &v1::Message,
+) -> Option<MessageChange> {
+    if row.listed {
+        return None;
+    }
+    let carrier = Carrier {
+        instance: instance.clone(),
+        message: message.clone(),
+        chats: vec![row.chat.clone()],
+        time: row.time,
+        // WhatsApp has taken it: it may.
+        by_admin: true,
+        raw: outbound::decode(&row.raw)
+            .ok()
+            .and_then(|message| inbound::edited(&message).cloned()),
+    };
+    carrier.change()
 }
 
 fn status_event(

@@ -93,15 +93,20 @@ export function listen(socket, say) {
 			if (!by) {
 				continue
 			}
+			// Baileys makes one of several that come together.
 			if ('subject' in update) {
 				tell(id, 'subject', { by, text: update.subject })
-			} else if ('desc' in update) {
+			}
+			if ('desc' in update) {
 				tell(id, 'description', { by, text: update.desc ?? '' })
-			} else if ('announce' in update) {
+			}
+			if ('announce' in update) {
 				tell(id, 'announce', { by, on: update.announce })
-			} else if ('restrict' in update) {
+			}
+			if ('restrict' in update) {
 				tell(id, 'locked', { by, on: update.restrict })
-			} else if ('inviteCode' in update) {
+			}
+			if ('inviteCode' in update) {
 				tell(id, 'invite', { by, text: update.inviteCode })
 			}
 		}

@@ -134,6 +134,7 @@ impl Pair {
             recipient: self.group.clone(),
             content: Some(send_message_request::Content::Text(v1::TextContent {
                 text: format!("{when}: you do, @{}", self.other.number),
+                link_preview: None,
             })),
             quoted_message_id: asked.clone(),
             mentions: Some(v1::MentionOptions {

@@ -138,6 +138,7 @@ impl Api {
             recipient: to.to_owned(),
             content: Some(v1::send_message_request::Content::Text(v1::TextContent {
                 text: text.to_owned(),
+                ..Default::default()
             })),
             request_id: request_id.to_owned(),
             ..Default::default()

@@ -211,6 +211,6 @@ impl Watcher {
 pub fn text_of(message: &v1::Message) -> Option<&str> {
     match message.content.as_ref()?.content.as_ref()? {
         Content::Text(text) => Some(&text.text),
-        Content::GroupInvite(_) | Content::Unsupported(_) => None,
+        _ => None,
     }
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     domain::{permission::Permission, session::SessionState},
     storage::{
-        ApiKeyRow, GroupChange, GroupRow, InstanceChange, RevokeOutcome, StateChange, StatusRise,
+        ApiKeyRow, Effects, GroupChange, GroupRow, InstanceChange, RevokeOutcome, StateChange,
+        StatusRise,
         contact::Sighting,
         device::{LidMapping, MessageSecret, RecordChange, RecordKind, TrustToken},
     },
@@ -232,7 +233,7 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
         party: Some("15550001111@s.whatsapp.net".to_owned()),
     };
     storage
-        .raise_status(instance, rise, Box::new(|_| Vec::new()))
+        .raise_status(instance, rise, Box::new(|_| Effects::default()))
         .await
         .unwrap();
     let change = GroupChange {
@@ -317,7 +318,10 @@ async fn a_deleted_instance_leaves_only_its_tombstone() {
         .unwrap();
     let row = message(gone.number, "chat", "M2");
     let new = storage
-        .record_messages(vec![(row.clone(), Vec::new())])
+        .record_messages(vec![crate::storage::MessageRecord::new(
+            row.clone(),
+            Vec::new(),
+        )])
         .await;
     assert_eq!(new.unwrap(), [false]);
     let refused = storage

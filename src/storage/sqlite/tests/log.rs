@@ -270,7 +270,7 @@ async fn an_event_of_an_unknown_type_is_passed_over() {
         .steps((), |(), unit| {
             Box::pin(async move {
                 sqlx::query("UPDATE event SET event_type = 'from.tomorrow' WHERE position = 2")
-                    .execute(&mut unit.connection)
+                    .execute(unit.connection().await?)
                     .await?;
                 Ok(())
             })

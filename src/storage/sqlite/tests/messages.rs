@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     domain::limits::REQUEST_MEMORY,
-    storage::{AcceptOutcome, StatusRise},
+    storage::{
+        AcceptOutcome, Changed, Effects, EffectsOf, MessageChange, MessageQuery, MessageRecord,
+        StatusRise,
+    },
 };
 
 const ONE: InstanceNumber = InstanceNumber(1);
@@ -12,7 +15,7 @@ const ONE: InstanceNumber = InstanceNumber(1);
 async fn a_message_redelivered_is_logged_once() {
     let place = Place::new();
     let storage = place.open().await;
-    let arrival = |id: &str| (message(ONE, "chat", id), vec![received(1, id)]);
+    let arrival = |id: &str| MessageRecord::new(message(ONE, "chat", id), vec![received(1, id)]);
     let new = storage
         .record_messages(vec![arrival("A"), arrival("B"), arrival("A")])
         .await
@@ -23,7 +26,7 @@ async fn a_message_redelivered_is_logged_once() {
         .await
         .unwrap();
     assert_eq!(new, [false, true]);
-    let elsewhere = (message(ONE, "other chat", "A"), Vec::new());
+    let elsewhere = MessageRecord::new(message(ONE, "other chat", "A"), Vec::new());
     let new = storage.record_messages(vec![elsewhere]).await.unwrap();
     assert_eq!(new, [true]);
     assert_eq!(bodies(&all(&storage).await), ["A", "B", "C"]);
@@ -37,7 +40,7 @@ async fn of_equal_arrivals_at_once_one_is_new() {
         .map(|_| {
             let storage = storage.clone();
             tokio::spawn(async move {
-                let arrival = (message(ONE, "chat", "A"), vec![received(1, "A")]);
+                let arrival = MessageRecord::new(message(ONE, "chat", "A"), vec![received(1, "A")]);
                 storage.record_messages(vec![arrival]).await.unwrap()[0]
             })
         })
@@ -136,7 +139,7 @@ async fn a_status_only_rises() {
         ..message(ONE, "chat", "A")
     };
     storage
-        .record_messages(vec![(theirs, Vec::new())])
+        .record_messages(vec![MessageRecord::new(theirs, Vec::new())])
         .await
         .unwrap();
     let raise = async |status| {
@@ -146,8 +149,10 @@ async fn a_status_only_rises() {
             reason: "why".to_owned(),
             party: None,
         };
-        let events: EventsOf<MessageRow> =
-            Box::new(|row| vec![event(1, EventType::MessageStatus, &row.chat)]);
+        let events: EffectsOf = Box::new(|row| Effects {
+            events: vec![event(1, EventType::MessageStatus, &row.chat)],
+            changes: Vec::new(),
+        });
         storage.raise_status(ONE, rise, events).await.unwrap()
     };
     let raised = raise(3).await;
@@ -179,10 +184,13 @@ async fn in_a_group_everybody_rises_for_themselves() {
             reason: String::new(),
             party: Some(party.to_owned()),
         };
-        let events: EventsOf<MessageRow> = Box::new(move |row| {
+        let events: EffectsOf = Box::new(move |row| {
             let rose = row.previous_status < row.status;
             let said = format!("{} {status} {} {rose}", row.chat, row.status);
-            vec![event(1, EventType::MessageStatus, &said)]
+            Effects {
+                events: vec![event(1, EventType::MessageStatus, &said)],
+                changes: Vec::new(),
+            }
         });
         let raised = storage.raise_status(ONE, rise, events).await.unwrap();
         raised.len()
@@ -231,4 +239,116 @@ async fn messages_are_found_newest_first_and_sent_oldest_first() {
     let chats: Vec<_> = waiting.iter().map(|row| &*row.chat).collect();
     assert_eq!(chats, ["a", "c"]);
     assert!(storage.list_outbound(ONE, 2, 9).await.unwrap().is_empty());
+}
+
+/// A change that gives a message these words, and says so.
+fn rewording(id: &str, words: &'static str) -> MessageChange {
+    MessageChange {
+        message_id: id.to_owned(),
+        chats: vec!["chat".to_owned(), "same as lid".to_owned()],
+        apply: Arc::new(move |row| Changed {
+            row: row.map(|row| MessageRow {
+                words: words.to_owned(),
+                ..row.clone()
+            }),
+            events: vec![event(
+                1,
+                EventType::MessageUpdated,
+                if row.is_some() { words } else { "unknown" },
+            )],
+        }),
+    }
+}
+
+fn query(words: Option<&str>) -> MessageQuery {
+    MessageQuery {
+        instance: ONE,
+        chats: None,
+        words: words.map(str::to_owned),
+        actions: false,
+        before: None,
+        limit: 9,
+    }
+}
+
+async fn found(storage: &SqliteStorage, query: MessageQuery) -> Vec<String> {
+    let rows = storage.query_messages(query).await.unwrap();
+    rows.into_iter().map(|(_, row)| row.message_id).collect()
+}
+
+#[tokio::test]
+async fn a_change_comes_with_what_causes_it_and_only_once() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let original = MessageRow {
+        words: "tea at noon".to_owned(),
+        ..message(ONE, "chat", "A")
+    };
+    let edit = |id: &str, target: &str| MessageRecord {
+        row: MessageRow {
+            target: target.to_owned(),
+            listed: false,
+            ..message(ONE, "chat", id)
+        },
+        effects: Effects {
+            events: Vec::new(),
+            changes: vec![rewording(target, "coffee")],
+        },
+    };
+    // In one batch, and once more.
+    let batch = vec![
+        MessageRecord::new(original, Vec::new()),
+        edit("E", "A"),
+        edit("E", "A"),
+        edit("F", "nothing"),
+    ];
+    storage.record_messages(batch.clone()).await.unwrap();
+    storage.record_messages(batch).await.unwrap();
+    assert_eq!(bodies(&all(&storage).await), ["coffee", "unknown"]);
+    assert_eq!(found(&storage, query(Some("coffee"))).await, ["A"]);
+    assert!(found(&storage, query(Some("tea"))).await.is_empty());
+    let about = storage.list_targeting(ONE, "A", 0, 9).await.unwrap();
+    assert_eq!(about.len(), 1);
+    let (number, row) = &about[0];
+    assert_eq!(row.message_id, "E");
+    let later = storage.list_targeting(ONE, "A", *number, 9).await.unwrap();
+    assert!(later.is_empty());
+}
+
+#[tokio::test]
+async fn messages_are_listed_by_chat_and_by_words() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let time = message(ONE, "", "").time;
+    for (chat, id, age, words) in [
+        ("a", "X", 3, "Tea at Noon"),
+        ("b", "Y", 2, "tea"),
+        ("a", "Z", 2, "noon"),
+        ("a", "W", 1, ""),
+    ] {
+        let row = MessageRow {
+            time: time - Duration::from_secs(age),
+            words: words.to_owned(),
+            listed: id != "W",
+            ..message(ONE, chat, id)
+        };
+        storage.accept_message(row, None, Vec::new()).await.unwrap();
+    }
+    let of_a = |limit, before| MessageQuery {
+        chats: Some(vec!["a".to_owned()]),
+        limit,
+        before,
+        ..query(None)
+    };
+    assert_eq!(found(&storage, of_a(9, None)).await, ["Z", "X"]);
+    let first = storage.query_messages(of_a(1, None)).await.unwrap();
+    assert_eq!(found(&storage, of_a(9, Some(first[0].0))).await, ["X"]);
+    let actions = MessageQuery {
+        actions: true,
+        ..of_a(9, None)
+    };
+    assert_eq!(found(&storage, actions).await, ["W", "Z", "X"]);
+    assert_eq!(found(&storage, query(Some("TEA"))).await, ["Y", "X"]);
+    assert_eq!(found(&storage, query(Some("noo te"))).await, ["X"]);
+    assert!(found(&storage, query(Some("\"*"))).await.is_empty());
 }

@@ -133,6 +133,9 @@ fn message(instance: InstanceNumber, chat: &str, id: &str) -> MessageRow {
         status_reason: String::new(),
         body: Bytes::from_static(b"body"),
         raw: Bytes::from_static(b"raw"),
+        target: String::new(),
+        listed: true,
+        words: String::new(),
     }
 }
 

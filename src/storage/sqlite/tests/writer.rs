@@ -135,7 +135,9 @@ async fn set_version(storage: &SqliteStorage, pragma: &'static str) {
         .writer
         .steps(pragma, |pragma, unit| {
             Box::pin(async move {
-                sqlx::query(*pragma).execute(&mut unit.connection).await?;
+                sqlx::query(*pragma)
+                    .execute(unit.connection().await?)
+                    .await?;
                 Ok(())
             })
         })
@@ -222,7 +224,7 @@ async fn limit_pages(storage: &SqliteStorage, pages: i64) {
             Box::pin(async move {
                 let sql = format!("PRAGMA max_page_count = {pages}");
                 sqlx::query(sqlx::AssertSqlSafe(sql))
-                    .execute(&mut unit.connection)
+                    .execute(unit.connection().await?)
                     .await?;
                 Ok(())
             })

@@ -1,43 +1,44 @@
 //! A caller's message, in WhatsApp's words.
 
+pub mod actions;
+mod kinds;
+
 use whatsapp_rust::{
     Jid,
-    buffa::MessageField,
     proto_helpers::MessageExt as _,
     waproto::{codec, whatsapp as wa},
 };
 
 use super::context::Around;
-use crate::{events::system_time, proto::v1::message_content::Content};
+use crate::proto::v1::message_content::Content;
 
-/// WhatsApp's form of what a caller may say to this chat; `None` for what only arrives.
-pub fn convert(content: &Content, around: &Around, to: &Jid) -> Option<wa::Message> {
-    let mut message = match content {
-        Content::Text(text) => wa::Message {
-            conversation: Some(text.text.clone()),
-            ..Default::default()
-        },
-        Content::GroupInvite(invite) => {
-            let expires = invite.expire_time.as_ref().and_then(system_time);
-            let expires = expires.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-            wa::Message {
-                group_invite_message: MessageField::some(wa::message::GroupInviteMessage {
-                    group_jid: Some(invite.group_id.clone()),
-                    invite_code: Some(invite.code.clone()),
-                    invite_expiration: expires.and_then(|time| time.as_secs().try_into().ok()),
-                    group_name: Some(invite.subject.clone()),
-                    caption: Some(invite.caption.clone()).filter(|text| !text.is_empty()),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            }
-        }
-        Content::Unsupported(_) => return None,
+/// WhatsApp's form of what a caller may say to this chat; `None` for what only arrives, and for what
+/// needs another message. `secret` is what answers to it will be sealed with, if it takes any.
+pub fn convert(
+    content: &Content,
+    around: &Around,
+    to: &Jid,
+    secret: [u8; 32],
+) -> Option<wa::Message> {
+    let message = match content {
+        Content::Text(text) => kinds::text(text),
+        Content::GroupInvite(invite) => kinds::group_invite(invite),
+        Content::Location(location) => kinds::location(location),
+        Content::LiveLocation(live) => kinds::live_location(live),
+        Content::Contacts(contacts) => kinds::contacts(contacts),
+        Content::Poll(poll) => kinds::poll(poll, secret),
+        Content::EventInvitation(event) => kinds::invitation(event, secret),
+        _ => return None,
     };
+    Some(surround(message, around, to))
+}
+
+/// The message with what stands around it.
+pub fn surround(mut message: wa::Message, around: &Around, to: &Jid) -> wa::Message {
     if let Some(context) = around.context(to) {
         message.set_context_info(context);
     }
-    Some(message)
+    message
 }
 
 /// The stored form of a message, to be sent again under its id.
@@ -55,19 +56,22 @@ mod tests {
     use super::*;
     use crate::proto::v1;
 
+    const SECRET: [u8; 32] = [7; 32];
+
     #[test]
     fn a_text_stays_plain_unless_something_stands_around_it() {
         let text = Content::Text(v1::TextContent {
             text: "hello".to_owned(),
+            ..Default::default()
         });
         let to = Jid::group("1203630001");
-        let plain = convert(&text, &Around::default(), &to).unwrap();
+        let plain = convert(&text, &Around::default(), &to, SECRET).unwrap();
         assert_eq!(plain.conversation.as_deref(), Some("hello"));
         let timed = Around {
             ephemeral_seconds: 60,
             ..Default::default()
         };
-        let message = decode(&encode(&convert(&text, &timed, &to).unwrap())).unwrap();
+        let message = decode(&encode(&convert(&text, &timed, &to, SECRET).unwrap())).unwrap();
         assert_eq!(message.conversation, None);
         assert_eq!(message.text_content(), Some("hello"));
         assert_eq!(message.get_ephemeral_expiration(), Some(60));
@@ -87,9 +91,12 @@ mod tests {
         };
         let content = Content::GroupInvite(invite);
         let to = Jid::pn("15550000001");
-        let message = convert(&content, &Around::default(), &to).unwrap();
-        assert_eq!(super::super::inbound::content(&message), Some(content));
+        let message = convert(&content, &Around::default(), &to, SECRET).unwrap();
+        assert_eq!(
+            super::super::inbound::content(&message, &Default::default()),
+            Some(content)
+        );
         let unsupported = Content::Unsupported(v1::UnsupportedContent::default());
-        assert!(convert(&unsupported, &Around::default(), &to).is_none());
+        assert!(convert(&unsupported, &Around::default(), &to, SECRET).is_none());
     }
 }

@@ -1,0 +1,189 @@
+//! Stored messages, by what callers call them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tonic::Status;
+
+use crate::{
+    domain::{ids::InstanceNumber, recipient::Recipient},
+    grpc::{
+        page,
+        status::{self, Reason, refuse},
+    },
+    proto::v1,
+    storage::{MessagePlace, MessageQuery, MessageRow, Storage},
+    wa::message_resource,
+};
+
+/// Most messages with one id that are looked through for a chat. Ids are random: two are rare.
+const SAME_ID: usize = 1_000;
+
+/// Longest id of a message: far longer than WhatsApp's.
+pub(super) const QUOTED_ID_BYTES: usize = 256;
+
+/// Longest query, in characters.
+const QUERY_CHARS: usize = 256;
+
+/// The newest message with this id, in this chat if one is named. `field` names the id in the request.
+pub(super) async fn one(
+    storage: &dyn Storage,
+    instance: InstanceNumber,
+    field: &str,
+    message_id: &str,
+    chat: &str,
+) -> Result<MessageRow, Status> {
+    if message_id.is_empty() {
+        return Err(status::field_invalid(field, "must not be empty"));
+    }
+    for row in storage.list_messages(instance, message_id, SAME_ID).await? {
+        if chat.is_empty() || is_in(&row, &message_resource(&row)?, chat) {
+            return Ok(row);
+        }
+    }
+    Err(
+        refuse(Reason::MessageNotFound, "the instance has no such message")
+            .field(field, "must be the id of a message of the instance")
+            .into(),
+    )
+}
+
+/// Whether a message lies in this chat, by whichever of its names.
+fn is_in(row: &MessageRow, message: &v1::Message, chat: &str) -> bool {
+    let Some(known) = &message.chat else {
+        return row.chat == chat;
+    };
+    if row.chat == chat || known.id == chat {
+        return true;
+    }
+    let Some(party) = &known.party else {
+        return false;
+    };
+    match Recipient::parse(chat) {
+        Ok(Recipient::Number(number)) => party.phone_number == number,
+        Ok(Recipient::Lid(lid)) => party.lid.strip_suffix("@lid") == Some(lid.as_str()),
+        Ok(Recipient::Group(_)) | Err(_) => false,
+    }
+}
+
+/// What WhatsApp calls a chat, by all names that are known; `None` where none is named.
+pub(super) async fn chats(
+    storage: &dyn Storage,
+    instance: InstanceNumber,
+    chat: &str,
+) -> Result<Option<Vec<String>>, Status> {
+    let chat = chat.trim();
+    if chat.is_empty() {
+        return Ok(None);
+    }
+    let device = storage.device(instance);
+    let (own, other) = match Recipient::parse(chat) {
+        Ok(Recipient::Number(number)) => {
+            let known = device.mapping_of_number(&number).await?;
+            let other = known.map(|known| format!("{}@lid", known.lid));
+            (format!("{number}@s.whatsapp.net"), other)
+        }
+        Ok(Recipient::Lid(lid)) => {
+            let known = device.mapping_of_lid(&lid).await?;
+            let other = known.map(|known| format!("{}@s.whatsapp.net", known.phone_number));
+            (format!("{lid}@lid"), other)
+        }
+        Ok(Recipient::Group(group)) => (format!("{group}@g.us"), None),
+        // Channels and status updates: what is stored of them can be read.
+        Err(_) if chat.contains('@') && chat.len() <= QUOTED_ID_BYTES => (chat.to_owned(), None),
+        Err(why) => return Err(status::field_invalid("chat", why)),
+    };
+    Ok(Some(std::iter::once(own).chain(other).collect()))
+}
+
+/// The words that a caller looks for.
+pub(super) fn query(text: String) -> Result<String, Status> {
+    let length = text.chars().count();
+    let has_words = text.chars().any(char::is_alphanumeric);
+    if !has_words || length > QUERY_CHARS {
+        return Err(status::field_invalid(
+            "query",
+            format!("must have 1 to {QUERY_CHARS} characters, with a word among them"),
+        ));
+    }
+    Ok(text)
+}
+
+/// A list of messages that callers read page by page.
+pub(super) struct Pages {
+    pub(super) method: &'static str,
+    pub(super) chats: Option<Vec<String>>,
+    pub(super) words: Option<String>,
+    pub(super) actions: bool,
+}
+
+impl Pages {
+    /// A page, newest first, and the token of the next.
+    pub(super) async fn read(
+        self,
+        storage: &dyn Storage,
+        instance: InstanceNumber,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<(Vec<v1::Message>, String), Status> {
+        let size = page::size(page_size)?;
+        let before = page::after(self.method, page_token)?;
+        let before = before.map(|key| place(&key).ok_or_else(status::page_token_invalid));
+        let query = MessageQuery {
+            instance,
+            chats: self.chats,
+            words: self.words,
+            actions: self.actions,
+            before: before.transpose()?,
+            // One more than asked for tells whether there is a next page.
+            limit: size + 1,
+        };
+        let mut found = storage.query_messages(query).await?;
+        let more = found.len() > size;
+        found.truncate(size);
+        let token = match found.last() {
+            Some((last, _)) if more => page::token(self.method, &key(*last)),
+            _ => String::new(),
+        };
+        let messages = found.iter().map(|(_, row)| message_resource(row));
+        Ok((messages.collect::<Result<_, _>>()?, token))
+    }
+}
+
+fn key(place: MessagePlace) -> String {
+    let since = place.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}/{}", since.as_micros(), place.number)
+}
+
+fn place(key: &str) -> Option<MessagePlace> {
+    let (micros, number) = key.split_once('/')?;
+    let since = Duration::from_micros(micros.parse().ok()?);
+    Some(MessagePlace {
+        time: SystemTime::UNIX_EPOCH.checked_add(since)?,
+        number: number.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_out_as_it_went_in() {
+        let place = MessagePlace {
+            time: UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
+            number: 7,
+        };
+        assert_eq!(super::place(&key(place)), Some(place));
+        for wrong in ["", "1", "x/1", "1/x", "99999999999999999999/1"] {
+            assert_eq!(super::place(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_words() {
+        assert!(query("two words".to_owned()).is_ok());
+        for wrong in ["", "  ", "\"*", &"x".repeat(QUERY_CHARS + 1)] {
+            assert!(query(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+}

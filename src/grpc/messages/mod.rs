@@ -1,0 +1,432 @@
+//! MessageService: checks what a caller wants to say or do, hands it to the instance, shows what is stored.
+
+mod content;
+mod finding;
+
+use std::sync::Arc;
+
+use prost::Message;
+use tonic::{Request, Response, Status, codec::CompressionEncoding};
+
+use self::finding::{Pages, QUOTED_ID_BYTES};
+use super::{
+    access, groups, requests,
+    status::{self, Reason, refuse},
+};
+use crate::{
+    auth::Caller,
+    domain::{limits, permission::Permission, recipient::Recipient},
+    proto::v1::{
+        self,
+        message_service_server::{MessageService, MessageServiceServer},
+    },
+    storage::{InstanceRow, MessageRow, RequestMark, Storage},
+    wa::{Mentions, Outgoing, Registry, Say, message_resource},
+};
+
+/// How long a message may be pinned, in seconds; 0 unpins it.
+const PIN_SECONDS: [u32; 4] = [0, 86_400, 604_800, 2_592_000];
+
+/// When messages may disappear, in seconds; 0 is never.
+const EPHEMERAL_SECONDS: [u32; 4] = [0, 86_400, 604_800, 7_776_000];
+
+/// Most messages that are marked at once.
+const MARKED: usize = 1_000;
+
+/// The service.
+pub struct Messages {
+    storage: Arc<dyn Storage>,
+    registry: Arc<Registry>,
+}
+
+/// What every call begins with.
+struct Called<T> {
+    caller: Caller,
+    row: InstanceRow,
+    asked: T,
+}
+
+/// The request as it is remembered.
+macro_rules! mark {
+    ($called:expr, $method:literal) => {{
+        let mut body = $called.asked.clone();
+        // An instance named another way is the same one.
+        body.instance = $called.row.id.to_string();
+        body.request_id = String::new();
+        $called.mark($method, &$called.asked.request_id, &body)
+    }};
+}
+
+impl<T: Message> Called<T> {
+    fn mark(
+        &self,
+        method: &'static str,
+        request_id: &str,
+        body: &T,
+    ) -> Result<Option<RequestMark>, Status> {
+        requests::mark(&self.caller, method, request_id, body)
+    }
+}
+
+impl Messages {
+    /// The service, on this store and these sessions.
+    pub fn server(
+        storage: Arc<dyn Storage>,
+        registry: Arc<Registry>,
+    ) -> MessageServiceServer<Self> {
+        MessageServiceServer::new(Self { storage, registry })
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip)
+    }
+
+    /// Who calls, and for which instance.
+    async fn called<T>(
+        &self,
+        request: Request<T>,
+        permission: Permission,
+        instance: impl Fn(&T) -> &str,
+    ) -> Result<Called<T>, Status> {
+        let caller = access::permit(&request, permission)?;
+        let asked = request.into_inner();
+        let name = instance(&asked);
+        let row = access::instance(self.storage.as_ref(), &caller, "instance", name).await?;
+        Ok(Called { caller, row, asked })
+    }
+
+    async fn send(
+        &self,
+        instance: &InstanceRow,
+        outgoing: Outgoing,
+    ) -> Result<Option<v1::Message>, Status> {
+        let sent = self.registry.send(instance.number, outgoing).await?;
+        Ok(Some(message_resource(&sent)?))
+    }
+
+    /// Does something to a stored message.
+    async fn act(
+        &self,
+        instance: &InstanceRow,
+        about: MessageRow,
+        say: Say,
+        request: Option<RequestMark>,
+    ) -> Result<Option<v1::Message>, Status> {
+        let outgoing = Outgoing {
+            about: Some(about),
+            request,
+            ..saying(say)
+        };
+        self.send(instance, outgoing).await
+    }
+
+    async fn find(
+        &self,
+        instance: &InstanceRow,
+        message_id: &str,
+        chat: &str,
+    ) -> Result<MessageRow, Status> {
+        finding::one(
+            self.storage.as_ref(),
+            instance.number,
+            "message_id",
+            message_id,
+            chat,
+        )
+        .await
+    }
+
+    /// Tells the writers of messages that they were read or played.
+    async fn receive(
+        &self,
+        instance: &InstanceRow,
+        message_ids: &[String],
+        chat: &str,
+        played: bool,
+    ) -> Result<(), Status> {
+        if message_ids.is_empty() || message_ids.len() > MARKED {
+            return Err(status::field_invalid(
+                "message_ids",
+                format!("must name 1 to {MARKED} messages"),
+            ));
+        }
+        let mut rows: Vec<MessageRow> = Vec::with_capacity(message_ids.len());
+        for (number, id) in message_ids.iter().enumerate() {
+            let field = format!("message_ids[{number}]");
+            let storage = self.storage.as_ref();
+            let row = finding::one(storage, instance.number, &field, id, chat).await?;
+            if row.from_me {
+                return Err(status::field_invalid(
+                    &field,
+                    "must be a message that somebody else wrote",
+                ));
+            }
+            if rows.first().is_some_and(|first| first.chat != row.chat) {
+                return Err(status::field_invalid(
+                    &field,
+                    "must be of the same chat as the others",
+                ));
+            }
+            rows.push(row);
+        }
+        Ok(self.registry.mark(instance.number, rows, played).await?)
+    }
+}
+
+/// Nothing around it, to nobody yet.
+fn saying(say: Say) -> Outgoing {
+    Outgoing {
+        recipient: None,
+        say,
+        about: None,
+        quoted: String::new(),
+        mentions: Mentions::default(),
+        ephemeral_seconds: None,
+        forwarded: false,
+        request: None,
+    }
+}
+
+fn recipient(text: &str) -> Result<Recipient, Status> {
+    Recipient::parse(text).map_err(|why| {
+        refuse(Reason::RecipientInvalid, format!("recipient {why}"))
+            .field("recipient", why)
+            .into()
+    })
+}
+
+#[tonic::async_trait]
+impl MessageService for Messages {
+    async fn send_message(
+        &self,
+        request: Request<v1::SendMessageRequest>,
+    ) -> Result<Response<v1::SendMessageResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let recipient = recipient(&called.asked.recipient)?;
+        let request = mark!(called, "SendMessage")?;
+        let asked = called.asked;
+        let mentions = asked.mentions.unwrap_or_default();
+        if asked.quoted_message_id.len() > QUOTED_ID_BYTES {
+            return Err(status::field_invalid("quoted_message_id", "is too long"));
+        }
+        if let Some(seconds) = asked.ephemeral_seconds
+            && !EPHEMERAL_SECONDS.contains(&seconds)
+        {
+            return Err(status::field_invalid(
+                "ephemeral_seconds",
+                "must be 0, 86400, 604800 or 7776000",
+            ));
+        }
+        let outgoing = Outgoing {
+            recipient: Some(recipient),
+            quoted: asked.quoted_message_id,
+            mentions: Mentions {
+                everyone: mentions.everyone,
+                ghost: mentions.ghost,
+                mentioned: groups::people("mentions.mentioned", mentions.mentioned)?,
+            },
+            ephemeral_seconds: asked.ephemeral_seconds,
+            forwarded: asked.forwarded,
+            request,
+            ..saying(Say::Content(Box::new(content::checked(asked.content)?)))
+        };
+        let message = self.send(&called.row, outgoing).await?;
+        Ok(Response::new(v1::SendMessageResponse { message }))
+    }
+
+    async fn edit_message(
+        &self,
+        request: Request<v1::EditMessageRequest>,
+    ) -> Result<Response<v1::EditMessageResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let mark = mark!(called, "EditMessage")?;
+        let (row, asked) = (called.row, called.asked);
+        content::most("text", &asked.text, limits::TEXT_CHARS)?;
+        let about = self.find(&row, &asked.message_id, &asked.chat).await?;
+        let say = Say::Edit(asked.text);
+        let message = self.act(&row, about, say, mark).await?;
+        Ok(Response::new(v1::EditMessageResponse { message }))
+    }
+
+    async fn revoke_message(
+        &self,
+        request: Request<v1::RevokeMessageRequest>,
+    ) -> Result<Response<v1::RevokeMessageResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let mark = mark!(called, "RevokeMessage")?;
+        let (row, asked) = (called.row, called.asked);
+        let about = self.find(&row, &asked.message_id, &asked.chat).await?;
+        let message = self.act(&row, about, Say::Revoke, mark).await?;
+        Ok(Response::new(v1::RevokeMessageResponse { message }))
+    }
+
+    async fn forward_message(
+        &self,
+        request: Request<v1::ForwardMessageRequest>,
+    ) -> Result<Response<v1::ForwardMessageResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let mark = mark!(called, "ForwardMessage")?;
+        let (row, asked) = (called.row, called.asked);
+        let recipient = recipient(&asked.recipient)?;
+        let about = self.find(&row, &asked.message_id, &asked.chat).await?;
+        let outgoing = Outgoing {
+            recipient: Some(recipient),
+            about: Some(about),
+            forwarded: true,
+            request: mark,
+            ..saying(Say::Forward)
+        };
+        let message = self.send(&row, outgoing).await?;
+        Ok(Response::new(v1::ForwardMessageResponse { message }))
+    }
+
+    async fn vote_poll(
+        &self,
+        request: Request<v1::VotePollRequest>,
+    ) -> Result<Response<v1::VotePollResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let mark = mark!(called, "VotePoll")?;
+        let (row, asked) = (called.row, called.asked);
+        content::choice(&asked.options)?;
+        let about = self.find(&row, &asked.message_id, &asked.chat).await?;
+        let say = Say::Vote(asked.options);
+        let message = self.act(&row, about, say, mark).await?;
+        Ok(Response::new(v1::VotePollResponse { message }))
+    }
+
+    async fn get_poll_results(
+        &self,
+        request: Request<v1::GetPollResultsRequest>,
+    ) -> Result<Response<v1::GetPollResultsResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesRead, |asked| &asked.instance)
+            .await?;
+        let (row, asked) = (called.row, called.asked);
+        let poll = self.find(&row, &asked.message_id, &asked.chat).await?;
+        let results = self.registry.poll_results(&poll).await?;
+        let results = results
+            .ok_or_else(|| status::field_invalid("message_id", "must be the id of a poll"))?;
+        Ok(Response::new(v1::GetPollResultsResponse {
+            results: Some(results),
+        }))
+    }
+
+    async fn pin_message(
+        &self,
+        request: Request<v1::PinMessageRequest>,
+    ) -> Result<Response<v1::PinMessageResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let mark = mark!(called, "PinMessage")?;
+        let (row, asked) = (called.row, called.asked);
+        if !PIN_SECONDS.contains(&asked.duration_seconds) {
+            return Err(status::field_invalid(
+                "duration_seconds",
+                "must be 0, 86400, 604800 or 2592000",
+            ));
+        }
+        let about = self.find(&row, &asked.message_id, &asked.chat).await?;
+        let say = Say::Pin(asked.duration_seconds);
+        let message = self.act(&row, about, say, mark).await?;
+        Ok(Response::new(v1::PinMessageResponse { message }))
+    }
+
+    async fn mark_messages_read(
+        &self,
+        request: Request<v1::MarkMessagesReadRequest>,
+    ) -> Result<Response<v1::MarkMessagesReadResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let asked = called.asked;
+        self.receive(&called.row, &asked.message_ids, &asked.chat, false)
+            .await?;
+        Ok(Response::new(v1::MarkMessagesReadResponse {}))
+    }
+
+    async fn mark_messages_played(
+        &self,
+        request: Request<v1::MarkMessagesPlayedRequest>,
+    ) -> Result<Response<v1::MarkMessagesPlayedResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let asked = called.asked;
+        self.receive(&called.row, &asked.message_ids, &asked.chat, true)
+            .await?;
+        Ok(Response::new(v1::MarkMessagesPlayedResponse {}))
+    }
+
+    async fn get_message(
+        &self,
+        request: Request<v1::GetMessageRequest>,
+    ) -> Result<Response<v1::GetMessageResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesRead, |asked| &asked.instance)
+            .await?;
+        let (row, asked) = (called.row, called.asked);
+        let found = self.find(&row, &asked.message_id, &asked.chat).await?;
+        Ok(Response::new(v1::GetMessageResponse {
+            message: Some(message_resource(&found)?),
+        }))
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<v1::ListMessagesRequest>,
+    ) -> Result<Response<v1::ListMessagesResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesRead, |asked| &asked.instance)
+            .await?;
+        let (row, asked) = (called.row, called.asked);
+        let storage = self.storage.as_ref();
+        let chats = finding::chats(storage, row.number, &asked.chat).await?;
+        let chats = chats.ok_or_else(|| status::field_invalid("chat", "must not be empty"))?;
+        let pages = Pages {
+            method: "ListMessages",
+            chats: Some(chats),
+            words: None,
+            actions: asked.include_actions,
+        };
+        let (messages, next_page_token) = pages
+            .read(storage, row.number, asked.page_size, &asked.page_token)
+            .await?;
+        Ok(Response::new(v1::ListMessagesResponse {
+            messages,
+            next_page_token,
+        }))
+    }
+
+    async fn search_messages(
+        &self,
+        request: Request<v1::SearchMessagesRequest>,
+    ) -> Result<Response<v1::SearchMessagesResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesRead, |asked| &asked.instance)
+            .await?;
+        let (row, asked) = (called.row, called.asked);
+        let storage = self.storage.as_ref();
+        let pages = Pages {
+            method: "SearchMessages",
+            words: Some(finding::query(asked.query)?),
+            chats: finding::chats(storage, row.number, &asked.chat).await?,
+            actions: false,
+        };
+        let (messages, next_page_token) = pages
+            .read(storage, row.number, asked.page_size, &asked.page_token)
+            .await?;
+        Ok(Response::new(v1::SearchMessagesResponse {
+            messages,
+            next_page_token,
+        }))
+    }
+}
