@@ -23,6 +23,8 @@ pub enum Permission {
     GroupsRead,
     /// `groups:write`
     GroupsWrite,
+    /// `calls:write`
+    CallsWrite,
     /// `events:read`
     EventsRead,
     /// `keys:write`
@@ -33,7 +35,7 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 12] = [
+    pub const EVERY: [Self; 13] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
@@ -43,6 +45,7 @@ impl Permission {
         Self::ContactsRead,
         Self::GroupsRead,
         Self::GroupsWrite,
+        Self::CallsWrite,
         Self::EventsRead,
         Self::KeysWrite,
         Self::SandboxWrite,
@@ -60,6 +63,7 @@ impl Permission {
             Self::ContactsRead => "contacts:read",
             Self::GroupsRead => "groups:read",
             Self::GroupsWrite => "groups:write",
+            Self::CallsWrite => "calls:write",
             Self::EventsRead => "events:read",
             Self::KeysWrite => "keys:write",
             Self::SandboxWrite => "sandbox:write",

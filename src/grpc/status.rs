@@ -16,6 +16,7 @@ use crate::{
         session::SessionState,
     },
     events::timestamp,
+    proto::v1::CallState,
     storage::{InstanceRow, StorageError},
     wa::WaError,
 };
@@ -116,6 +117,7 @@ fn code(reason: Reason) -> Code {
         | Reason::GroupNotFound
         | Reason::EventNotFound
         | Reason::ContactNotFound
+        | Reason::CallNotFound
         | Reason::ApiKeyNotFound => Code::NotFound,
         Reason::InstanceNameTaken => Code::AlreadyExists,
         Reason::InstanceAlreadyPaired
@@ -131,6 +133,7 @@ fn code(reason: Reason) -> Code {
         | Reason::RecipientNotOnWhatsapp
         | Reason::ApiKeyLastAdmin
         | Reason::StateConflict
+        | Reason::CallEnded
         | Reason::GroupNotMember
         | Reason::GroupAdminRequired
         | Reason::InviteRevoked
@@ -248,6 +251,13 @@ impl From<WaError> for Status {
             WaError::NobodyToMention(_) => refuse(Reason::RecipientNotOnWhatsapp, sentence)
                 .field("mentions.mentioned", "must name WhatsApp accounts")
                 .into(),
+            WaError::CallNotFound => refuse(Reason::CallNotFound, sentence)
+                .field("call_id", "must be the id of a call from call.updated")
+                .into(),
+            WaError::CallEnded(state) => refuse(Reason::CallEnded, sentence)
+                .with("state", call_state(state))
+                .field("call_id", "must be the id of a call that rings")
+                .into(),
             WaError::Group(refusal) => group_refused(refusal),
             WaError::Timeout(cause) => {
                 tracing::warn!(cause, "WhatsApp did not answer");
@@ -262,6 +272,12 @@ impl From<WaError> for Status {
             WaError::Storage(error) => error.into(),
         }
     }
+}
+
+/// The name of a state as callers see it.
+fn call_state(state: CallState) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("CALL_STATE_").unwrap_or(name)
 }
 
 /// A text has more characters than WhatsApp takes. `field` names it in the request.
@@ -527,11 +543,9 @@ mod tests {
 
     #[test]
     fn every_reason_has_the_shape_that_callers_rely_on() {
-        for number in 1.. {
-            let Ok(reason) = Reason::try_from(number) else {
-                assert!(number > 60);
-                break;
-            };
+        let reasons = (1..1_000).filter_map(|number| Reason::try_from(number).ok());
+        assert!(reasons.clone().count() > 60);
+        for reason in reasons {
             let name = name(reason);
             assert!(name.len() <= 63 && !name.starts_with("ERROR_REASON"));
             assert_ne!(code(reason), Code::Ok);

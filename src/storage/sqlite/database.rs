@@ -17,12 +17,13 @@ use super::Options;
 use crate::storage::{Result, StorageError};
 
 /// What made each version of the schema from the one before. Never change one, only append.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_groups.sql"),
     include_str!("migrations/0003_contacts.sql"),
     include_str!("migrations/0004_kinds.sql"),
     include_str!("migrations/0005_contacts_met.sql"),
+    include_str!("migrations/0006_calls.sql"),
 ];
 
 /// "wgat": tells our files from other programs'.
