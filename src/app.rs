@@ -27,6 +27,7 @@ use crate::{
     events::{Log, Retention},
     grpc::{
         ConnectionLimits, RateLimit, StreamLimits, TlsFiles, access,
+        calls::Calls,
         contacts::Contacts,
         ending::Ending,
         groups::GroupCalls,
@@ -186,7 +187,8 @@ impl Gateway {
             .add(Contacts::server(storage.clone()))
             .add(MediaFiles::server(storage.clone(), media, links))
             .add(Messages::server(storage.clone(), registry.clone()))
-            .add(GroupCalls::server(storage.clone(), registry.clone()));
+            .add(GroupCalls::server(storage.clone(), registry.clone()))
+            .add(Calls::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             let control = SandboxServiceServer::new(sandbox.service())
                 .accept_compressed(CompressionEncoding::Gzip)

@@ -97,6 +97,8 @@ pub fn sealed_event(time: SystemTime) -> v1::Event {
         lid: String::new(),
         push_name: String::new(),
         show_online: false,
+        reject_calls: false,
+        reject_calls_text: String::new(),
         create_time: time,
         update_time: time,
     };

@@ -7,7 +7,7 @@ mod content;
 use pbjson_types::Timestamp;
 
 use crate::proto::v1::{
-    Chat, ConnectionUpdated, Contact, Event, Group, Instance, InstanceState, Message,
+    Call, Chat, ConnectionUpdated, Contact, Event, Group, Instance, InstanceState, Message,
     MessageContent, MessageStatus, Network, Party, event::Payload,
 };
 
@@ -131,6 +131,10 @@ pub fn instance(one: &Instance) -> String {
             "shown online",
             if one.show_online { "yes" } else { "no" }.into(),
         ),
+        (
+            "rejects calls",
+            if one.reject_calls { "yes" } else { "no" }.into(),
+        ),
         ("created", time(one.create_time.as_ref())),
         ("changed", time(one.update_time.as_ref())),
     ])
@@ -231,6 +235,7 @@ fn payload(payload: &Payload) -> String {
                 people.join(", ")
             )
         }
+        Payload::CallUpdated(one) => one.call.as_ref().map(call).unwrap_or_default(),
         Payload::ErrorReported(one) => format!("{}: {}", plain(&one.reason), plain(&one.detail)),
         Payload::ContactCreated(one) => one.contact.as_ref().map(contact).unwrap_or_default(),
         Payload::ContactUpdated(one) => {
@@ -250,6 +255,18 @@ fn payload(payload: &Payload) -> String {
         }
         Payload::Unmapped(one) => format!("{} ({} bytes)", plain(&one.name), one.raw.len()),
     }
+}
+
+fn call(one: &Call) -> String {
+    let kind = match (one.group, one.video) {
+        (false, false) => "call",
+        (false, true) => "video call",
+        (true, false) => "group call",
+        (true, true) => "group video call",
+    };
+    let state = word(one.state().as_str_name(), "CALL_STATE_");
+    let caller = one.caller.as_ref().map(who).unwrap_or_default();
+    format!("{kind} {} from {caller}: {state}", plain(&one.id))
 }
 
 fn contact(one: &Contact) -> String {

@@ -44,6 +44,8 @@ pub enum EventType {
     GroupParticipantsUpdated,
     /// `group.join_requests_updated`
     GroupJoinRequestsUpdated,
+    /// `call.updated`
+    CallUpdated,
     /// `error.reported`
     ErrorReported,
     /// `contact.created`
@@ -60,7 +62,7 @@ pub enum EventType {
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 22] = [
+    pub const EVERY: [Self; 23] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -77,6 +79,7 @@ impl EventType {
         Self::GroupUpdated,
         Self::GroupParticipantsUpdated,
         Self::GroupJoinRequestsUpdated,
+        Self::CallUpdated,
         Self::ErrorReported,
         Self::ContactCreated,
         Self::ContactUpdated,
@@ -104,6 +107,7 @@ impl EventType {
             Self::GroupUpdated => "group.updated",
             Self::GroupParticipantsUpdated => "group.participants_updated",
             Self::GroupJoinRequestsUpdated => "group.join_requests_updated",
+            Self::CallUpdated => "call.updated",
             Self::ErrorReported => "error.reported",
             Self::ContactCreated => "contact.created",
             Self::ContactUpdated => "contact.updated",

@@ -27,6 +27,8 @@ pub enum Permission {
     GroupsRead,
     /// `groups:write`
     GroupsWrite,
+    /// `calls:write`
+    CallsWrite,
     /// `events:read`
     EventsRead,
     /// `keys:write`
@@ -37,7 +39,7 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 14] = [
+    pub const EVERY: [Self; 15] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
@@ -49,6 +51,7 @@ impl Permission {
         Self::ContactsRead,
         Self::GroupsRead,
         Self::GroupsWrite,
+        Self::CallsWrite,
         Self::EventsRead,
         Self::KeysWrite,
         Self::SandboxWrite,
@@ -68,6 +71,7 @@ impl Permission {
             Self::ContactsRead => "contacts:read",
             Self::GroupsRead => "groups:read",
             Self::GroupsWrite => "groups:write",
+            Self::CallsWrite => "calls:write",
             Self::EventsRead => "events:read",
             Self::KeysWrite => "keys:write",
             Self::SandboxWrite => "sandbox:write",

@@ -59,6 +59,7 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::GroupUpdated(_) => EventType::GroupUpdated,
         Payload::GroupParticipantsUpdated(_) => EventType::GroupParticipantsUpdated,
         Payload::GroupJoinRequestsUpdated(_) => EventType::GroupJoinRequestsUpdated,
+        Payload::CallUpdated(_) => EventType::CallUpdated,
         Payload::ErrorReported(_) => EventType::ErrorReported,
         Payload::ContactCreated(_) => EventType::ContactCreated,
         Payload::ContactUpdated(_) => EventType::ContactUpdated,

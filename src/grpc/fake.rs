@@ -21,11 +21,11 @@ use crate::{
         session::SessionState,
     },
     storage::{
-        AcceptOutcome, ApiKeyRow, BodyRewrite, ClaimOutcome, EffectsOf, EventPage, EventQuery,
-        EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace,
-        MessageQuery, MessageRecord, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
-        RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage,
-        StorageError, StoredEvent,
+        AcceptOutcome, ApiKeyRow, BodyRewrite, CallQuery, CallRow, ClaimOutcome, EffectsOf,
+        EventPage, EventQuery, EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow,
+        LogBounds, MessagePlace, MessageQuery, MessageRecord, MessageRow, NameOutcome, Network,
+        NewEvent, NewInstance, RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome,
+        StatusRise, Storage, StorageError, StoredEvent,
         contact::{ContactKey, ContactNews, ContactRow, Sighting},
         device,
         media::{MediaKeep, MediaRow},
@@ -50,6 +50,8 @@ pub(crate) fn instance(number: InstanceNumber) -> InstanceRow {
         lid: String::new(),
         push_name: String::new(),
         show_online: false,
+        reject_calls: false,
+        reject_calls_text: String::new(),
         create_time: UNIX_EPOCH,
         update_time: UNIX_EPOCH,
     }
@@ -441,6 +443,18 @@ impl Storage for Fake {
     }
 
     async fn groups_complete(&self, _: InstanceNumber) -> Result<bool> {
+        not_faked()
+    }
+
+    async fn change_call(&self, _: CallRow, _: Vec<NewEvent>) -> Result<()> {
+        not_faked()
+    }
+
+    async fn lookup_call(&self, _: InstanceNumber, _: &str) -> Result<Option<CallRow>> {
+        not_faked()
+    }
+
+    async fn list_calls(&self, _: InstanceNumber, _: CallQuery, _: usize) -> Result<Vec<CallRow>> {
         not_faked()
     }
 

@@ -9,6 +9,7 @@ use super::{access, page, qr, requests, status};
 use crate::{
     domain::{
         ids::{InstanceId, InstanceName, InstanceNumber},
+        limits,
         permission::Permission,
         recipient::Recipient,
     },
@@ -144,7 +145,7 @@ impl InstanceService for Instances {
         if mask.is_empty() {
             return Err(status::field_invalid(
                 "update_mask",
-                "must name what to change: name, show_online",
+                "must name what to change: name, show_online, reject_calls, reject_calls_text",
             ));
         }
         for path in mask {
@@ -154,10 +155,15 @@ impl InstanceService for Instances {
                     change.name = Some(name.map_err(|why| status::field_invalid("name", why))?);
                 }
                 "show_online" => change.show_online = Some(asked.show_online),
+                "reject_calls" => change.reject_calls = Some(asked.reject_calls),
+                "reject_calls_text" => {
+                    let text = asked.reject_calls_text.clone();
+                    change.reject_calls_text = Some(answer_text(text)?);
+                }
                 _ => {
                     return Err(status::field_invalid(
                         "update_mask",
-                        "may name only name and show_online",
+                        "may name only name, show_online, reject_calls and reject_calls_text",
                     ));
                 }
             }
@@ -270,6 +276,23 @@ impl InstanceService for Instances {
         });
         Ok(Response::new(Box::pin(steps)))
     }
+}
+
+/// What is written to those whose calls are rejected: a text that can be sent, or nothing.
+fn answer_text(text: String) -> Result<String, Status> {
+    const FIELD: &str = "reject_calls_text";
+    if !text.is_empty() && text.trim().is_empty() {
+        return Err(status::field_invalid(
+            FIELD,
+            "must say something or be empty",
+        ));
+    }
+    let limit = limits::TEXT_CHARS;
+    if text.chars().count() > limit {
+        let sentence = format!("the text is longer than WhatsApp takes: {limit} characters");
+        return Err(status::text_too_long(FIELD, sentence, limit));
+    }
+    Ok(text)
 }
 
 fn shown(step: PairStep) -> Result<Step, Status> {

@@ -6,6 +6,7 @@
 
 pub mod access;
 mod api_keys;
+pub mod calls;
 mod codec;
 pub mod contacts;
 mod deadline;

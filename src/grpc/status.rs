@@ -18,6 +18,7 @@ use crate::{
         session::SessionState,
     },
     events::timestamp,
+    proto::v1::CallState,
     storage::{InstanceRow, StorageError},
     wa::WaError,
 };
@@ -125,6 +126,7 @@ fn code(reason: Reason) -> Code {
         | Reason::EventNotFound
         | Reason::ContactNotFound
         | Reason::MediaNotFound
+        | Reason::CallNotFound
         | Reason::ApiKeyNotFound => Code::NotFound,
         Reason::InstanceNameTaken => Code::AlreadyExists,
         Reason::InstanceAlreadyPaired
@@ -142,6 +144,7 @@ fn code(reason: Reason) -> Code {
         | Reason::StateConflict
         | Reason::MediaNotReady
         | Reason::UrlFailed
+        | Reason::CallEnded
         | Reason::GroupNotMember
         | Reason::GroupAdminRequired
         | Reason::InviteRevoked
@@ -261,6 +264,13 @@ impl From<WaError> for Status {
             WaError::NobodyToMention(_) => refuse(Reason::RecipientNotOnWhatsapp, sentence)
                 .field("mentions.mentioned", "must name WhatsApp accounts")
                 .into(),
+            WaError::CallNotFound => refuse(Reason::CallNotFound, sentence)
+                .field("call_id", "must be the id of a call from call.updated")
+                .into(),
+            WaError::CallEnded(state) => refuse(Reason::CallEnded, sentence)
+                .with("state", call_state(state))
+                .field("call_id", "must be the id of a call that rings")
+                .into(),
             WaError::Group(refusal) => group_refused(refusal),
             WaError::File { kind, error } => media::of_message(kind, error),
             WaError::Media(error) => error.into(),
@@ -285,6 +295,12 @@ impl From<WaError> for Status {
             WaError::Storage(error) => error.into(),
         }
     }
+}
+
+/// The name of a state as callers see it.
+fn call_state(state: CallState) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("CALL_STATE_").unwrap_or(name)
 }
 
 /// A text has more characters than WhatsApp takes. `field` names it in the request.
@@ -551,6 +567,7 @@ mod tests {
     #[test]
     fn every_reason_has_the_shape_that_callers_rely_on() {
         let reasons = (1..1_000).filter_map(|number| Reason::try_from(number).ok());
+        assert!(reasons.clone().count() > 60);
         for reason in reasons {
             let name = name(reason);
             assert!(name.len() <= 63 && !name.starts_with("ERROR_REASON"));

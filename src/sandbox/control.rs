@@ -1,5 +1,6 @@
 //! The gRPC face of [`Sandbox`]: reads requests, calls the handle, writes answers. Decides nothing.
 
+mod calls;
 mod groups;
 mod messages;
 
@@ -44,11 +45,13 @@ impl From<SandboxError> for Status {
             | SandboxError::NoSuchUser(_)
             | SandboxError::NoSuchDevice(_)
             | SandboxError::NoSuchGroup(_)
+            | SandboxError::NoSuchCall(_)
             | SandboxError::NothingToPair { .. } => Status::not_found(text),
             SandboxError::Exists { .. } => Status::already_exists(text),
-            SandboxError::NotConnected(_) | SandboxError::Refused(_) => {
-                Status::failed_precondition(text)
-            }
+            SandboxError::NotConnected(_)
+            | SandboxError::Refused(_)
+            | SandboxError::NotRinging(_)
+            | SandboxError::NotTalking(_) => Status::failed_precondition(text),
             SandboxError::Denied { code, .. } => match code {
                 401 | 403 | 405 => Status::permission_denied(text),
                 404 => Status::not_found(text),
@@ -256,6 +259,51 @@ impl SandboxService for ControlService {
         self.sandbox
             .end_group(groups::id(&request.group)?, reason)?;
         Ok(Response::new(pb::EndGroupResponse {}))
+    }
+
+    async fn start_call(
+        &self,
+        request: Request<pb::StartCallRequest>,
+    ) -> Answer<pb::StartCallResponse> {
+        calls::start(&self.sandbox, request.into_inner()).await
+    }
+
+    async fn accept_call(
+        &self,
+        request: Request<pb::AcceptCallRequest>,
+    ) -> Answer<pb::AcceptCallResponse> {
+        let pb::AcceptCallRequest { phone, call_id } = request.into_inner();
+        let call = self
+            .sandbox
+            .accept_call(number("phone", &phone)?, &call_id)?;
+        let call = Some(call.into());
+        Ok(Response::new(pb::AcceptCallResponse { call }))
+    }
+
+    async fn reject_call(
+        &self,
+        request: Request<pb::RejectCallRequest>,
+    ) -> Answer<pb::RejectCallResponse> {
+        let pb::RejectCallRequest { phone, call_id } = request.into_inner();
+        let call = self
+            .sandbox
+            .reject_call(number("phone", &phone)?, &call_id)?;
+        let call = Some(call.into());
+        Ok(Response::new(pb::RejectCallResponse { call }))
+    }
+
+    async fn end_call(&self, request: Request<pb::EndCallRequest>) -> Answer<pb::EndCallResponse> {
+        let pb::EndCallRequest { phone, call_id } = request.into_inner();
+        let call = self.sandbox.end_call(number("phone", &phone)?, &call_id)?;
+        let call = Some(call.into());
+        Ok(Response::new(pb::EndCallResponse { call }))
+    }
+
+    async fn list_calls(
+        &self,
+        request: Request<pb::ListCallsRequest>,
+    ) -> Answer<pb::ListCallsResponse> {
+        calls::list(&self.sandbox, &request.into_inner().phone)
     }
 
     type StreamInboxStream = BoxStream<'static, Result<pb::StreamInboxResponse, Status>>;

@@ -46,6 +46,15 @@ pub enum SandboxError {
     /// The group named does not exist.
     #[error("group: there is no group {0}@g.us")]
     NoSuchGroup(GroupId),
+    /// The phone knows no such call.
+    #[error("call_id: the phone knows no call {0}")]
+    NoSuchCall(String),
+    /// The call does not ring at the phone.
+    #[error("call_id: call {0} does not ring at this phone")]
+    NotRinging(String),
+    /// The call is not one that the phone could end.
+    #[error("call_id: call {0} is over, or was neither placed nor answered by this phone")]
+    NotTalking(String),
     /// The network refused what a phone asked for.
     #[error("the network refuses it: {code} {text}")]
     Denied {

@@ -6,6 +6,7 @@
 //! and never talks to the real network.
 
 mod address;
+mod calls;
 mod control;
 mod error;
 mod faults;
@@ -52,6 +53,7 @@ pub use groups::GroupText;
 pub use media::{MediaFault, MediaFaultAction};
 pub use messages::{Chat, PhonePoll};
 pub use model::GroupAdds;
+pub use phone::calls::{CallProgress, Callee, PhoneCall};
 pub use phone::groups::{GroupSetting, Invitation, Joined, MemberChange, MemberOutcome, NewGroup};
 pub use phone::{PhoneOptions, inbox::InboxMessage, send::SentText};
 pub use phones::{CompanionInfo, PhoneInfo};

@@ -501,7 +501,8 @@ impl State {
                 "receipt" => self.handle_receipt(address, node),
                 "ack" => self.handle_ack(address, node),
                 "ib" => self.handle_ib(address, node),
-                // Presence, typing and calls have nobody to show them to yet.
+                "call" => self.handle_call(address, node),
+                // Presence and typing have nobody to show them to yet.
                 _ => {}
             },
             // The rest of a connection that was replaced or ended.

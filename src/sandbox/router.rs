@@ -282,7 +282,7 @@ impl State {
             return Vec::new();
         };
         let own_business = matches!(kind, "read-self" | "played-self" | "sender");
-        let targets: Vec<DeviceAddress> = if retry || matches!(kind, "peer_msg" | "hist_sync") {
+        let targets: Vec<DeviceAddress> = if retry || one_device(kind, node) {
             vec![author.number.device(to.device)]
         } else if own_business {
             reader.addresses().collect()
@@ -399,7 +399,7 @@ impl State {
                 .attr("message", queue.count("message"))
                 .attr("notification", queue.count("notification"))
                 .attr("receipt", queue.count("receipt"))
-                .attr("call", "0")
+                .attr("call", queue.count("call"))
                 .build();
             self.push(address, wire::ib(preview));
         }
@@ -493,6 +493,12 @@ fn extras(node: &Node) -> Vec<Node> {
         .filter(|child| !matches!(&*child.tag, "participants" | "enc" | "tctoken" | "cstoken"))
         .cloned()
         .collect()
+}
+
+/// Whether a receipt is only for the device that it names: of what devices tell one another, and of the offer of a
+/// call.
+fn one_device(kind: &str, node: &Node) -> bool {
+    matches!(kind, "peer_msg" | "hist_sync") || node.get_optional_child("offer").is_some()
 }
 
 /// Each ciphertext of a message with the device it is for.

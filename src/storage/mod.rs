@@ -176,6 +176,10 @@ pub struct InstanceRow {
     pub push_name: String,
     /// Setting: show as online.
     pub show_online: bool,
+    /// Setting: reject every call.
+    pub reject_calls: bool,
+    /// Setting: what to write to those who are rejected because of it; empty is nothing.
+    pub reject_calls_text: String,
     /// When it was created.
     pub create_time: SystemTime,
     /// When name, settings or identity last changed.
@@ -206,6 +210,10 @@ pub struct InstanceChange {
     pub name: Option<InstanceName>,
     /// New setting.
     pub show_online: Option<bool>,
+    /// New setting.
+    pub reject_calls: Option<bool>,
+    /// New setting.
+    pub reject_calls_text: Option<String>,
     /// New identity: digits of the number.
     pub phone_number: Option<String>,
     /// New identity: `…@lid`.
@@ -453,6 +461,38 @@ pub struct GroupChange {
     pub complete: bool,
     /// What the log says of it.
     pub events: Vec<NewEvent>,
+}
+
+/// A call as it is kept. Its key is (instance, id).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallRow {
+    /// Whose it is.
+    pub instance: InstanceNumber,
+    /// WhatsApp's id.
+    pub call_id: String,
+    /// JID of whoever sent it, as WhatsApp addressed them: whom an answer goes to.
+    pub peer: String,
+    /// JID of the device that calls, as WhatsApp addressed it.
+    pub creator: String,
+    /// When it was first heard of.
+    pub time: SystemTime,
+    /// Its end is still to be told.
+    pub open: bool,
+    /// Number of the `wagate.v1.CallState` to be told if nothing else is heard; 0 where none is known.
+    pub verdict: i32,
+    /// Text still to be sent to the caller; empty is none.
+    pub answer: String,
+    /// The encoded `wagate.v1.Call`.
+    pub body: Bytes,
+}
+
+/// Which calls are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallQuery {
+    /// Those whose end is still to be told.
+    Open,
+    /// Those whose caller is still to be sent a text.
+    Unanswered,
 }
 
 /// What came of claiming a request.
@@ -722,6 +762,21 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<Vec<GroupRow>>;
     /// Whether all groups of the account have been known once.
     async fn groups_complete(&self, instance: InstanceNumber) -> Result<bool>;
+
+    // Calls.
+
+    /// Stores a call as it is now, with its events. Only the latest thousand of an instance are kept.
+    async fn change_call(&self, call: CallRow, events: Vec<NewEvent>) -> Result<()>;
+    /// Finds a call.
+    async fn lookup_call(&self, instance: InstanceNumber, call_id: &str)
+    -> Result<Option<CallRow>>;
+    /// Lists calls, oldest first.
+    async fn list_calls(
+        &self,
+        instance: InstanceNumber,
+        query: CallQuery,
+        limit: usize,
+    ) -> Result<Vec<CallRow>>;
 
     // API keys.
 

@@ -186,6 +186,19 @@ fn met(names: [Option<&Jid>; 2], name: String, time: SystemTime) -> Sighting {
     }
 }
 
+/// Somebody who was seen by the names of a party.
+pub(super) fn of_party(party: &v1::Party, source: &str, time: SystemTime) -> Sighting {
+    let lid = party.lid.split('@').next().unwrap_or_default();
+    Sighting {
+        lid: lid.to_owned(),
+        phone_number: party.phone_number.clone(),
+        name: party.name.clone(),
+        source: source.to_owned(),
+        time,
+        met: true,
+    }
+}
+
 /// A pair that the library has learnt.
 pub(super) fn of_pair(lid: &str, phone_number: &str, source: &str, seconds: i64) -> Sighting {
     let since = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());

@@ -4,6 +4,7 @@ use super::groups::GroupRefusal;
 use crate::{
     domain::{ids::InstanceName, session::SessionState},
     media::MediaError,
+    proto::v1::CallState,
     storage::{InstanceRow, Network, StorageError},
 };
 
@@ -66,6 +67,12 @@ pub enum WaError {
     /// Somebody to mention has no account.
     #[error("WhatsApp knows no account of somebody to mention")]
     NobodyToMention(String),
+    /// The instance knows no such call.
+    #[error("the instance knows no call with this id")]
+    CallNotFound,
+    /// The call is answered, rejected or over.
+    #[error("the call rings no more")]
+    CallEnded(CallState),
     /// Something about a group can't be done.
     #[error(transparent)]
     Group(#[from] GroupRefusal),

@@ -19,7 +19,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use whatsapp_rust::{
-    CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, IqError, Jid, async_channel,
+    CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook, IqError, Jid, OwnedNodeRef,
+    RawNodeLease, async_channel,
     bot::{Bot, BotHandle},
     pair_code::PairCodeOptions,
     store::DeviceStore as _,
@@ -32,6 +33,7 @@ use whatsapp_rust::{
             device::{CachedNoiseCert, CachedServerCertChain},
         },
     },
+    wacore_binary::NodeRef,
 };
 
 use super::{
@@ -79,6 +81,11 @@ const INTEREST: &[EventKind] = &[
     EventKind::GroupUpdate,
     EventKind::PictureUpdate,
     EventKind::DirtyState,
+    EventKind::IncomingCall,
+    EventKind::MissedCall,
+    EventKind::OfflineSyncPreview,
+    EventKind::OfflineSyncCompleted,
+    EventKind::RawNode,
 ];
 
 /// Frames that may come in a row of which nothing is heard, before somebody asks.
@@ -149,6 +156,7 @@ impl Link {
                 events: sender,
                 lost: lost.clone(),
                 dialer: dialer.clone(),
+                stanzas: Mutex::default(),
             })
             // Nothing here reads history yet, and an unread blob is memory and traffic for nothing.
             .skip_history_sync();
@@ -321,12 +329,36 @@ struct Listener {
     events: mpsc::Sender<Arc<Event>>,
     lost: Arc<AtomicU32>,
     dialer: Arc<Dialer>,
+    /// Held while the stanzas themselves are looked at.
+    stanzas: Mutex<Option<RawNodeLease>>,
+}
+
+impl Listener {
+    /// Looks at stanzas as long as calls come that waited for the account: of those the library tells only
+    /// that there were some, not what kind of call it was.
+    fn look_at_stanzas(&self, calls: bool) {
+        let client = self.dialer.client.get().and_then(Weak::upgrade);
+        let lease = client
+            .filter(|_| calls)
+            .map(|client| client.acquire_raw_node_forwarding());
+        *self.stanzas.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
 }
 
 impl EventHandler for Listener {
     fn handle_event(&self, event: Arc<Event>) {
         match &*event {
             Event::Connected(_) | Event::PairingQrCode(_) => self.dialer.release(),
+            Event::OfflineSyncPreview(waiting) => {
+                self.look_at_stanzas(waiting.calls > 0);
+                return;
+            }
+            Event::OfflineSyncCompleted(_) => {
+                self.look_at_stanzas(false);
+                return;
+            }
+            Event::RawNode(node) if !is_call_that_waited(node) => return,
+            Event::Disconnected(_) => self.look_at_stanzas(false),
             // They came by the hook; here they would only push others out.
             Event::Messages(batch) if batch.hook_committed => return,
             _ => {}
@@ -339,6 +371,15 @@ impl EventHandler for Listener {
     fn interest(&self) -> EventInterest {
         EventInterest::of(INTEREST)
     }
+}
+
+/// An offer of a call: all else of calls the library tells in full.
+fn is_call_that_waited(node: &OwnedNodeRef) -> bool {
+    let node = node.get();
+    let offer = |child: &NodeRef<'_>| matches!(child.tag.as_ref(), "offer" | "offer_notice");
+    node.tag == "call"
+        && node.get_attr("offline").is_some()
+        && node.children().is_some_and(|all| all.iter().any(offer))
 }
 
 /// Dials for one client, within the number of handshakes that all clients share.

@@ -7,6 +7,7 @@
 
 mod addresses;
 mod amending;
+mod calls;
 mod contacts;
 mod convert;
 mod error;

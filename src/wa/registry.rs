@@ -253,6 +253,20 @@ impl Registry {
         Ok(handle.groups.clone())
     }
 
+    /// Rejects a call that rings.
+    pub async fn reject_call(
+        &self,
+        number: InstanceNumber,
+        call_id: String,
+    ) -> Result<v1::Call, WaError> {
+        let calls = {
+            let sessions = self.sessions();
+            let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
+            handle.calls.clone()
+        };
+        calls.reject(call_id).await
+    }
+
     fn outbox(&self, number: InstanceNumber) -> Result<Arc<Outbox>, WaError> {
         let sessions = self.sessions();
         let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;

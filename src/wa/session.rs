@@ -23,6 +23,7 @@ use whatsapp_rust::types::events::Event;
 use self::{observing::show, writing::Details};
 use super::{
     addresses::Addresses,
+    calls::Calls,
     contacts::Contacts,
     error::WaError,
     groups::Groups,
@@ -97,6 +98,7 @@ pub(super) struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) groups: Arc<Groups>,
+    pub(super) calls: Arc<Calls>,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -115,18 +117,26 @@ pub(super) fn spawn(
     let groups = Groups::new(
         shared.storage.clone(),
         seen.clone(),
-        open,
+        open.clone(),
         addresses.clone(),
         stop.clone(),
     );
     let outbox = Outbox::spawn(
         shared.storage.clone(),
-        seen,
+        seen.clone(),
         client,
         addresses,
         contacts.clone(),
         groups.clone(),
         shared.uploads.clone(),
+        stop.clone(),
+    );
+    let calls = Calls::spawn(
+        shared.storage.clone(),
+        seen,
+        open,
+        outbox.clone(),
+        contacts.clone(),
         stop.clone(),
     );
     let session = Session {
@@ -135,6 +145,7 @@ pub(super) fn spawn(
         outbox: outbox.clone(),
         contacts,
         groups: groups.clone(),
+        calls: calls.clone(),
         inbox,
         link: None,
         starting: None,
@@ -146,6 +157,7 @@ pub(super) fn spawn(
         commands,
         outbox,
         groups,
+        calls,
         task: tokio::spawn(session.run(first_delay)),
     }
 }
@@ -156,6 +168,7 @@ struct Session {
     outbox: Arc<Outbox>,
     contacts: Contacts,
     groups: Arc<Groups>,
+    calls: Arc<Calls>,
     inbox: mpsc::Receiver<Command>,
     link: Option<Link>,
     starting: Option<JoinHandle<Link>>,
@@ -205,6 +218,8 @@ impl Session {
                     let ended = deleted.is_ok();
                     answer.send(deleted).ok();
                     if ended {
+                        // What works for the instance ends with it.
+                        self.stop.cancel();
                         return;
                     }
                 }

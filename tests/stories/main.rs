@@ -2,6 +2,7 @@
 
 mod support;
 
+mod calls;
 mod command_line;
 mod contacts;
 mod conversation;

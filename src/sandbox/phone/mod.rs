@@ -4,6 +4,7 @@
 //! needs before a message (who has which devices, their bundles) it asks the network directly.
 
 mod ask;
+pub mod calls;
 mod forge;
 mod group_send;
 pub mod groups;
@@ -41,6 +42,7 @@ use super::{
     wire,
 };
 use ask::Replies;
+use calls::Calls;
 use inbox::Inbox;
 use sender_keys::SenderKeys;
 use signal::SignalState;
@@ -84,6 +86,7 @@ pub struct Phone {
     on: watch::Sender<bool>,
     /// Whether it is.
     present: watch::Sender<bool>,
+    calls: Calls,
 }
 
 /// What changes as a phone talks.
@@ -228,6 +231,7 @@ impl Phone {
             replies: Replies::default(),
             on: watch::Sender::new(true),
             present: watch::Sender::new(false),
+            calls: Calls::default(),
             identity,
             stored,
         })

@@ -38,7 +38,12 @@ impl Phone {
                 {
                     tracing::debug!("a phone has nothing to send again");
                 }
+                self.hear_offer_receipt(node);
                 self.acknowledge(network, connection, node);
+            }
+            "call" => {
+                self.acknowledge(network, connection, node);
+                self.hear_call(network, node);
             }
             "iq" => self.replies.deliver(node),
             // Receipts are acknowledged under the same ids as messages.

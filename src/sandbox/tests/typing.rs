@@ -8,7 +8,7 @@ use super::*;
 use crate::sandbox::network::{Line, Network, Outgoing, Role};
 
 /// Attributes that name somebody.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 14] = [
     "from",
     "to",
     "jid",
@@ -20,6 +20,9 @@ const NAMES: [&str; 11] = [
     "sender_pn",
     "peer_recipient_pn",
     "target_sender_jid",
+    "call-creator",
+    "caller_pn",
+    "group-jid",
 ];
 
 fn assert_typed(node: &Node) {
@@ -119,6 +122,19 @@ async fn everything_the_network_says_is_typed() {
         .attr("recipient", bob_text.as_str());
     from_bob(receipt.build());
     let heard = drain(&mut to_ada);
+    let bob_lid = network.lock().accounts[&bob.number].lid.jid();
+    let ada_text = format!("{}@s.whatsapp.net", ada.number);
+    let offer = NodeBuilder::new("offer")
+        .attr("call-id", "C")
+        .attr("call-creator", ada_text.as_str())
+        .attr("group-jid", "120363000000000000@g.us");
+    let call = NodeBuilder::new("call")
+        .attr("to", bob_lid.to_string())
+        .attr("id", "K")
+        .children([offer.build()]);
+    from_ada(call.build());
+    let called = drain(&mut to_bob);
+    assert!(called.iter().any(|node| node.tag == "call"), "{called:?}");
     for tag in ["success", "iq", "ib", "ack", "receipt"] {
         assert!(
             heard.iter().any(|node| node.tag == tag),

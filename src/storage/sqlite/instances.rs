@@ -28,7 +28,7 @@ macro_rules! with_columns {
         concat!(
             $before,
             " number, id, name, network, state, state_reason, state_time, banned_until, \
-             phone_number, lid, push_name, show_online, create_time, update_time ",
+             phone_number, lid, push_name, show_online, reject_calls, reject_calls_text, create_time, update_time ",
             $after
         )
     };
@@ -47,7 +47,8 @@ const PURGES: [&str; 7] = [
 ];
 
 /// All that its device has, and what is known of its account.
-const DEVICE_PURGES: [&str; 7] = [
+const DEVICE_PURGES: [&str; 8] = [
+    "DELETE FROM call WHERE instance = ?",
     "DELETE FROM group_chat WHERE instance = ?",
     "DELETE FROM group_sync WHERE instance = ?",
     "DELETE FROM device_record WHERE instance = ?",
@@ -77,8 +78,10 @@ fn instance_of(row: &SqliteRow) -> Result<InstanceRow> {
         lid: row.try_get(9)?,
         push_name: row.try_get(10)?,
         show_online: row.try_get(11)?,
-        create_time: from_micros(row.try_get(12)?),
-        update_time: from_micros(row.try_get(13)?),
+        reject_calls: row.try_get(12)?,
+        reject_calls_text: row.try_get(13)?,
+        create_time: from_micros(row.try_get(14)?),
+        update_time: from_micros(row.try_get(15)?),
     })
 }
 
@@ -145,6 +148,8 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
         lid: String::new(),
         push_name: String::new(),
         show_online: work.new.show_online,
+        reject_calls: false,
+        reject_calls_text: String::new(),
         create_time: now,
         update_time: now,
     };
@@ -182,13 +187,15 @@ async fn free_name(
 async fn write(connection: &mut SqliteConnection, row: &InstanceRow) -> Result<()> {
     sqlx::query(
         "INSERT INTO instance (number, id, name, network, state, state_reason, state_time, \
-         banned_until, phone_number, lid, push_name, show_online, create_time, update_time) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         banned_until, phone_number, lid, push_name, show_online, reject_calls, \
+         reject_calls_text, create_time, update_time) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT (number) DO UPDATE SET name = excluded.name, state = excluded.state, \
          state_reason = excluded.state_reason, state_time = excluded.state_time, \
          banned_until = excluded.banned_until, phone_number = excluded.phone_number, \
          lid = excluded.lid, push_name = excluded.push_name, \
-         show_online = excluded.show_online, update_time = excluded.update_time",
+         show_online = excluded.show_online, reject_calls = excluded.reject_calls, \
+         reject_calls_text = excluded.reject_calls_text, update_time = excluded.update_time",
     )
     .bind(row.number.0)
     .bind(row.id.to_string())
@@ -202,6 +209,8 @@ async fn write(connection: &mut SqliteConnection, row: &InstanceRow) -> Result<(
     .bind(&row.lid)
     .bind(&row.push_name)
     .bind(row.show_online)
+    .bind(row.reject_calls)
+    .bind(&row.reject_calls_text)
     .bind(micros(row.create_time))
     .bind(micros(row.update_time))
     .execute(connection)
@@ -236,6 +245,10 @@ fn changed(old: InstanceRow, change: InstanceChange) -> InstanceRow {
     let mut new = InstanceRow {
         name: change.name.unwrap_or_else(|| old.name.clone()),
         show_online: change.show_online.unwrap_or(old.show_online),
+        reject_calls: change.reject_calls.unwrap_or(old.reject_calls),
+        reject_calls_text: change
+            .reject_calls_text
+            .unwrap_or_else(|| old.reject_calls_text.clone()),
         phone_number: change
             .phone_number
             .unwrap_or_else(|| old.phone_number.clone()),

@@ -5,6 +5,7 @@
 //! Keeps in memory the counters of the log, its newest events, and the few rows that every call asks for.
 
 mod api_keys;
+mod calls;
 mod contacts;
 mod database;
 mod device;
@@ -47,10 +48,10 @@ use self::{
     writer::{Signals, Writer},
 };
 use super::{
-    AcceptOutcome, ApiKeyRow, ClaimOutcome, EffectsOf, EventPage, EventQuery, EventsOf,
-    GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace, MessageQuery,
-    MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents, RequestMark,
-    Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage, StoredEvent,
+    AcceptOutcome, ApiKeyRow, CallQuery, CallRow, ClaimOutcome, EffectsOf, EventPage, EventQuery,
+    EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace,
+    MessageQuery, MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents,
+    RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage, StoredEvent,
     contact::{ContactKey, ContactNews, ContactRow, Sighting},
     device::DeviceStorage,
     media::{MediaKeep, MediaRow},
@@ -540,6 +541,31 @@ impl Storage for SqliteStorage {
 
     async fn groups_complete(&self, instance: InstanceNumber) -> Result<bool> {
         groups::is_complete(&self.readers, instance).await
+    }
+
+    async fn change_call(&self, call: CallRow, events: Vec<NewEvent>) -> Result<()> {
+        self.writer
+            .steps((call, events), |work, unit| {
+                Box::pin(calls::change(work, unit))
+            })
+            .await
+    }
+
+    async fn lookup_call(
+        &self,
+        instance: InstanceNumber,
+        call_id: &str,
+    ) -> Result<Option<CallRow>> {
+        calls::lookup(&self.readers, instance, call_id).await
+    }
+
+    async fn list_calls(
+        &self,
+        instance: InstanceNumber,
+        query: CallQuery,
+        limit: usize,
+    ) -> Result<Vec<CallRow>> {
+        calls::list(&self.readers, instance, query, limit).await
     }
 
     async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {

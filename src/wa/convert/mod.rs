@@ -2,6 +2,7 @@
 //!
 //! Owns what a message of WhatsApp means in our words. Never looks anything up, stores, or holds a client.
 
+pub mod call;
 pub mod context;
 pub mod group;
 pub mod ids;

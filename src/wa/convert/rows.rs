@@ -23,6 +23,8 @@ pub fn instance(row: &InstanceRow) -> v1::Instance {
         lid: row.lid.clone(),
         push_name: row.push_name.clone(),
         show_online: row.show_online,
+        reject_calls: row.reject_calls,
+        reject_calls_text: row.reject_calls_text.clone(),
         create_time: Some(timestamp(row.create_time)),
         update_time: Some(timestamp(row.update_time)),
     }

@@ -108,6 +108,33 @@ impl Uploads {
         })
     }
 
+    /// Of media of their own in a folder, for tests of what needs no media.
+    #[cfg(test)]
+    pub(in crate::wa) fn in_folder(
+        storage: Arc<dyn crate::storage::Storage>,
+        folder: &std::path::Path,
+    ) -> Arc<Self> {
+        use crate::{egress, media};
+        let config = media::MediaConfig {
+            place: media::Place::Folder(folder.join("media")),
+            limits: media::SizeLimits {
+                image: 0,
+                video: 0,
+                audio: 0,
+                document: 0,
+                sticker: 0,
+            },
+            upload_age: FRESH,
+            retention_age: FRESH,
+            transfers: 1,
+            url_timeout: TRY,
+            stall_timeout: TRY,
+        };
+        let egress = egress::Egress::new(egress::Guard::trusting());
+        let media = Media::open(storage, egress, config).unwrap();
+        Self::new(media, Passage::open(&folder.join("passage")).unwrap())
+    }
+
     pub(in crate::wa) fn media(&self) -> &Media {
         &self.media
     }

@@ -145,6 +145,8 @@ fn change_events(
     let state_changes = change.state.is_some();
     let else_changes = change.name.is_some()
         || change.show_online.is_some()
+        || change.reject_calls.is_some()
+        || change.reject_calls_text.is_some()
         || change.phone_number.is_some()
         || change.lid.is_some()
         || change.push_name.is_some();

@@ -12,6 +12,7 @@ import {
 } from '@whiskeysockets/baileys'
 import pino from 'pino'
 
+import { listen as listenToCalls, reject } from './calls.mjs'
 import { act, listen } from './groups.mjs'
 import { content, listenToChanges, tellContent } from './kinds.mjs'
 
@@ -62,6 +63,7 @@ function connect() {
 	socket.ev.on('message-receipt.update', receipts => receipts.forEach(confirmed))
 	listen(socket, say)
 	listenToChanges(socket, say)
+	listenToCalls(socket, say, user, isNumber)
 }
 
 function update({ connection, lastDisconnect, qr }) {
@@ -157,7 +159,7 @@ async function express({ to, ...what }) {
 	}
 }
 
-async function change(command) {
+async function change(command, act) {
 	try {
 		say('done', { do: command.do, ...(await act(socket, command)) })
 	} catch (error) {
@@ -176,7 +178,10 @@ for await (const line of createInterface({ input: process.stdin })) {
 		await express(command.say)
 	}
 	if (command.group) {
-		await change(command.group)
+		await change(command.group, act)
+	}
+	if (command.call) {
+		await change(command.call, reject)
 	}
 }
 leaving = true

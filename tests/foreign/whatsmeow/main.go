@@ -58,7 +58,7 @@ func run(ctx context.Context, address, root, folder string) error {
 	client.SetPreLoginHTTPClient(network)
 	client.SetWebsocketHTTPClient(network)
 	client.SetMediaHTTPClient(network)
-	teller := &teller{encoder: json.NewEncoder(os.Stdout), heard: map[string]*events.Message{}}
+	teller := &teller{encoder: json.NewEncoder(os.Stdout), heard: map[string]*events.Message{}, callers: map[string]types.JID{}}
 	// What whatsmeow is built on prints to stdout, and that is ours.
 	os.Stdout = os.Stderr
 	client.AddEventHandler(func(event any) { teller.handle(ctx, client, event) })
@@ -73,6 +73,7 @@ func run(ctx context.Context, address, root, folder string) error {
 			Send  *message
 			Say   *expression
 			Group *act
+			Call  *callAct
 		}
 		if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
 			return err
@@ -85,6 +86,9 @@ func run(ctx context.Context, address, root, folder string) error {
 		}
 		if command.Group != nil {
 			teller.act(ctx, client, command.Group)
+		}
+		if command.Call != nil {
+			teller.reject(ctx, client, command.Call)
 		}
 	}
 	return lines.Err()
@@ -137,6 +141,8 @@ type teller struct {
 	encoder *json.Encoder
 	// What can be quoted, reacted to and voted on, by id.
 	heard map[string]*events.Message
+	// Who calls, by the call's id.
+	callers map[string]types.JID
 }
 
 func (t *teller) say(event string, fields map[string]any) {
@@ -219,6 +225,14 @@ func (t *teller) handle(ctx context.Context, client *whatsmeow.Client, event any
 		t.tellJoined(ctx, client, event)
 	case *events.GroupInfo:
 		t.tellChange(ctx, client, event)
+	case *events.CallOffer:
+		t.tellCall(ctx, client, "offer", event.BasicCallMeta, event.Data)
+	case *events.CallTerminate:
+		what := "terminate"
+		if event.Reason == "timeout" {
+			what = event.Reason
+		}
+		t.tellCall(ctx, client, what, event.BasicCallMeta, nil)
 	case *events.Receipt:
 		kinds := map[types.ReceiptType]string{
 			types.ReceiptTypeDelivered: "delivered",

@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 use wagate::proto::{
     sandbox_v1::sandbox_service_client::SandboxServiceClient,
     v1::{
-        self, api_key_service_client::ApiKeyServiceClient,
+        self, api_key_service_client::ApiKeyServiceClient, call_service_client::CallServiceClient,
         contact_service_client::ContactServiceClient, event_service_client::EventServiceClient,
         group_service_client::GroupServiceClient, instance_service_client::InstanceServiceClient,
         media_service_client::MediaServiceClient, message_service_client::MessageServiceClient,
@@ -70,6 +70,10 @@ impl Api {
 
     pub fn messages(&self) -> MessageServiceClient<Connection> {
         MessageServiceClient::new(self.connection.clone())
+    }
+
+    pub fn calls(&self) -> CallServiceClient<Connection> {
+        CallServiceClient::new(self.connection.clone())
     }
 
     pub fn contacts(&self) -> ContactServiceClient<Connection> {

@@ -302,6 +302,19 @@ impl ForeignClient {
         self.until("group", wanted).await
     }
 
+    /// Waits until it has heard this of a call.
+    pub async fn until_call(&mut self, id: &str, what: &str) -> Value {
+        let wanted = |event: &Value| event["id"] == id && event["what"] == what;
+        self.until("call", wanted).await
+    }
+
+    /// Rejects a call that it has heard of.
+    pub async fn reject_call(&mut self, id: &str) {
+        self.tell(json!({"call": {"do": "reject", "id": id}})).await;
+        self.until("done", |event| event["do"] == "reject" && event["id"] == id)
+            .await;
+    }
+
     /// Waits for a text and says whose it is.
     pub async fn until_text(&mut self, text: &str) -> Sender {
         let event = self.until("message", |event| event["text"] == text).await;

@@ -5,6 +5,7 @@
 
 mod api;
 mod attacker;
+mod calls;
 mod foreign;
 pub mod groups;
 pub mod program;

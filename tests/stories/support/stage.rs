@@ -253,6 +253,18 @@ impl TestPhone {
         .await
     }
 
+    /// Waits until the phone has seen a text so often.
+    pub async fn until_seen(&self, text: &str, times: usize) {
+        let inbox = self.network.inbox(self.number, 0).unwrap();
+        let texts =
+            inbox.filter(|message| std::future::ready(message.text.as_deref() == Some(text)));
+        let mut texts = Box::pin(texts.take(times));
+        within(&format!("{text:?} {times} times in the inbox"), async {
+            while texts.next().await.is_some() {}
+        })
+        .await;
+    }
+
     /// Every text that the phone has seen until the one given, in order.
     pub async fn texts_until(&self, last: &str) -> Vec<String> {
         let inbox = self.network.inbox(self.number, 0).unwrap();

@@ -109,6 +109,8 @@ async fn a_change_writes_what_it_names() {
 
     let change = InstanceChange {
         phone_number: Some("15550001111".to_owned()),
+        reject_calls: Some(true),
+        reject_calls_text: Some("write to me".to_owned()),
         time: Some(time),
         ..InstanceChange::default()
     };
@@ -117,6 +119,10 @@ async fn a_change_writes_what_it_names() {
         panic!()
     };
     assert_eq!(row.phone_number, "15550001111");
+    assert!(row.reject_calls && !row.show_online);
+    assert_eq!(row.reject_calls_text, "write to me");
+    let kept = storage.lookup_instance("shop").await.unwrap();
+    assert_eq!(kept.as_ref(), Some(&row));
     assert_eq!((row.banned_until, row.update_time), (until, time));
     assert_eq!(all(&storage).await.len(), 2);
 }
@@ -243,6 +249,8 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
         events: Vec::new(),
     };
     storage.change_groups(instance, change).await.unwrap();
+    let call = super::calls::call(instance, "C", 1);
+    storage.change_call(call, Vec::new()).await.unwrap();
 }
 
 /// Rows of this instance in every table that has such a column.

@@ -1,5 +1,6 @@
 //! What the storage promises, tried on SQLite.
 
+mod calls;
 mod contacts;
 mod devices;
 mod groups;
