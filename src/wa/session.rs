@@ -31,7 +31,7 @@ use super::{
     link::{self, Link, Plan},
     media::Uploads,
     networks::Networks,
-    outbound::Outbox,
+    outbound::{self, Outbox},
     pairing::{PairStep, Pairing, PairingMethod, RefusedReason},
     store::DeviceBackend,
 };
@@ -121,16 +121,16 @@ pub(super) fn spawn(
         addresses.clone(),
         stop.clone(),
     );
-    let outbox = Outbox::spawn(
-        shared.storage.clone(),
-        seen.clone(),
+    let outbox = Outbox::spawn(outbound::Parts {
+        storage: shared.storage.clone(),
+        instance: seen.clone(),
         client,
         addresses,
-        contacts.clone(),
-        groups.clone(),
-        shared.uploads.clone(),
-        stop.clone(),
-    );
+        contacts: contacts.clone(),
+        groups: groups.clone(),
+        uploads: shared.uploads.clone(),
+        stop: stop.clone(),
+    });
     let calls = Calls::spawn(
         shared.storage.clone(),
         seen,

@@ -22,6 +22,7 @@ use base64::{
 };
 
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 pub use routes::routes;
 
@@ -97,8 +98,8 @@ impl Hash {
 /// See the module.
 pub struct MediaHost {
     folder: PathBuf,
-    /// Nobody needs the folder after this process.
-    temporary: bool,
+    /// Without a data folder: goes with the host.
+    _temporary: Option<TempDir>,
     /// What uploads show. Made anew at every start, as WhatsApp's own end after a while.
     auth: String,
     /// Host and port of its URLs.
@@ -112,11 +113,13 @@ pub struct MediaHost {
 impl MediaHost {
     /// Opens the folder of files; without a data folder, one that goes with the host.
     pub fn open(data_dir: Option<&Path>) -> Result<Self, SandboxError> {
-        let folder = match data_dir {
-            Some(data_dir) => data_dir.join(FOLDER),
+        let (folder, temporary) = match data_dir {
+            Some(data_dir) => (data_dir.join(FOLDER), None),
             None => {
-                let name = format!("wagate-sandbox-{}", hex::encode(random_bytes::<8>()));
-                std::env::temp_dir().join(name)
+                let temporary = tempfile::Builder::new()
+                    .prefix("wagate-sandbox-")
+                    .tempdir()?;
+                (temporary.path().to_owned(), Some(temporary))
             }
         };
         fs::create_dir_all(&folder)?;
@@ -126,7 +129,7 @@ impl MediaHost {
         }
         Ok(Self {
             folder,
-            temporary: data_dir.is_none(),
+            _temporary: temporary,
             auth: BASE64_URL_SAFE_NO_PAD.encode(random_bytes::<24>()),
             authority: OnceLock::new(),
             faults: Mutex::default(),
@@ -280,16 +283,6 @@ impl MediaHost {
     fn claim(&self, hash: Hash) -> Option<Claim<'_>> {
         let first = lock(&self.writing).insert(hash);
         first.then_some(Claim { host: self, hash })
-    }
-}
-
-impl Drop for MediaHost {
-    fn drop(&mut self) {
-        if self.temporary
-            && let Err(error) = fs::remove_dir_all(&self.folder)
-        {
-            tracing::debug!(%error, "the sandbox leaves media behind");
-        }
     }
 }
 

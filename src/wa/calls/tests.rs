@@ -7,7 +7,7 @@ use crate::{
         CallQuery, EventQuery, NameOutcome, Network, NewInstance, StoredEvent,
         sqlite::SqliteStorage,
     },
-    wa::{addresses::Addresses, groups::Groups, media::Uploads},
+    wa::{addresses::Addresses, groups::Groups, media::Uploads, outbound::Parts},
 };
 
 struct Place {
@@ -43,16 +43,16 @@ async fn place() -> Place {
         stop.clone(),
     );
     let contacts = Contacts::new(storage.clone(), instance.clone());
-    let outbox = Outbox::spawn(
-        storage.clone(),
-        instance.clone(),
-        open.0,
+    let outbox = Outbox::spawn(Parts {
+        storage: storage.clone(),
+        instance: instance.clone(),
+        client: open.0,
         addresses,
-        contacts.clone(),
+        contacts: contacts.clone(),
         groups,
-        Uploads::in_folder(storage.clone(), folder.path()),
-        stop.clone(),
-    );
+        uploads: Uploads::in_folder(storage.clone(), folder.path()),
+        stop: stop.clone(),
+    });
     let calls = Calls {
         storage: storage.clone(),
         contacts,

@@ -103,6 +103,18 @@ pub(super) struct Outbox {
     waiting: Waiting,
 }
 
+/// What the outgoing side of an instance is made of.
+pub(super) struct Parts {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) instance: watch::Receiver<InstanceRow>,
+    pub(super) client: watch::Sender<Option<Arc<Client>>>,
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) contacts: Contacts,
+    pub(super) groups: Arc<Groups>,
+    pub(super) uploads: Arc<Uploads>,
+    pub(super) stop: CancellationToken,
+}
+
 /// A message that is in the database.
 enum Stored {
     /// Now, with who tells what becomes of it if somebody wants to know.
@@ -113,16 +125,17 @@ enum Stored {
 
 impl Outbox {
     /// The outgoing side and its sender, which ends with the token.
-    pub(super) fn spawn(
-        storage: Arc<dyn Storage>,
-        instance: watch::Receiver<InstanceRow>,
-        client: watch::Sender<Option<Arc<Client>>>,
-        addresses: Arc<Addresses>,
-        contacts: Contacts,
-        groups: Arc<Groups>,
-        uploads: Arc<Uploads>,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
+    pub(super) fn spawn(parts: Parts) -> Arc<Self> {
+        let Parts {
+            storage,
+            instance,
+            client,
+            addresses,
+            contacts,
+            groups,
+            uploads,
+            stop,
+        } = parts;
         let (accepted, queue) = mpsc::channel(ACCEPTED_AT_ONCE);
         let outbox = Arc::new(Self {
             storage,
