@@ -94,7 +94,7 @@ pub(super) struct Outbox {
     contacts: Contacts,
     groups: Arc<Groups>,
     /// Stored messages on their way to the sender.
-    accepted: mpsc::Sender<MessageRow>,
+    accepted: mpsc::Sender<Box<MessageRow>>,
     waiting: Waiting,
 }
 
@@ -221,7 +221,7 @@ impl Outbox {
         }
         crate::crash_points::CrashPoint::SendAccepted.pass();
         // If the sender is gone, so is the session: the next one sends it.
-        self.accepted.send(row.clone()).await.ok();
+        self.accepted.send(Box::new(row.clone())).await.ok();
         Ok(Stored::New(row, risen))
     }
 
