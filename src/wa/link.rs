@@ -268,7 +268,8 @@ impl Link {
 async fn hang_up(store_failed: CancellationToken, client: Weak<Client>) {
     store_failed.cancelled().await;
     if let Some(client) = client.upgrade() {
-        client.disconnect().await;
+        // Boxed: every open instance waits here, and hardly any gets any further.
+        Box::pin(client.disconnect()).await;
     }
 }
 

@@ -298,7 +298,10 @@ impl Registry {
                 WaError::InstanceNotFound
             }
         };
-        commands.send(command(answer)).await.map_err(|_| gone())?;
+        commands
+            .send(Box::new(command(answer)))
+            .await
+            .map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
     }
 }

@@ -95,7 +95,8 @@ pub(super) type Answer = oneshot::Sender<Result<InstanceRow, WaError>>;
 
 /// The way to a session.
 pub(super) struct Handle {
-    pub(super) commands: mpsc::Sender<Command>,
+    /// Boxed, because a channel keeps room for many.
+    pub(super) commands: mpsc::Sender<Box<Command>>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) groups: Arc<Groups>,
     pub(super) calls: Arc<Calls>,
@@ -169,7 +170,7 @@ struct Session {
     contacts: Contacts,
     groups: Arc<Groups>,
     calls: Arc<Calls>,
-    inbox: mpsc::Receiver<Command>,
+    inbox: mpsc::Receiver<Box<Command>>,
     link: Option<Link>,
     starting: Option<JoinHandle<Link>>,
     pairing: Option<Pairing>,
@@ -207,14 +208,15 @@ enum Woken {
 }
 
 impl Session {
+    /// What is done is boxed, so that an instance that waits takes only the room of waiting.
     async fn run(mut self, first_delay: Duration) {
-        self.resume(first_delay).await;
+        Box::pin(self.resume(first_delay)).await;
         loop {
             match self.wait().await {
                 Woken::Stop => break,
                 Woken::Command(None) => break,
                 Woken::Command(Some(Command::Delete(answer))) => {
-                    let deleted = self.delete().await;
+                    let deleted = Box::pin(self.delete()).await;
                     let ended = deleted.is_ok();
                     answer.send(deleted).ok();
                     if ended {
@@ -223,21 +225,20 @@ impl Session {
                         return;
                     }
                 }
-                Woken::Command(Some(command)) => self.obey(command).await,
+                Woken::Command(Some(command)) => Box::pin(self.obey(command)).await,
                 Woken::Started(link) => self.link = link,
                 Woken::Events(events) if events.is_empty() => {
-                    self.client_is_gone("the client stopped").await;
+                    Box::pin(self.client_is_gone("the client stopped")).await;
                 }
                 Woken::StoreFailed => {
-                    self.client_is_gone("the database could not be written")
-                        .await;
+                    Box::pin(self.client_is_gone("the database could not be written")).await;
                 }
-                Woken::Events(events) => self.observe(events).await,
-                Woken::PairingEnds => self.pairing_ends().await,
-                Woken::Look => self.look().await,
+                Woken::Events(events) => Box::pin(self.observe(events)).await,
+                Woken::PairingEnds => Box::pin(self.pairing_ends()).await,
+                Woken::Look => Box::pin(self.look()).await,
             }
         }
-        self.leave().await;
+        Box::pin(self.leave()).await;
     }
 
     async fn wait(&mut self) -> Woken {
@@ -246,7 +247,7 @@ impl Session {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Woken::Stop,
-            command = self.inbox.recv() => Woken::Command(command),
+            command = self.inbox.recv() => Woken::Command(command.map(|command| *command)),
             Ok(link) = until_some(&mut self.starting) => {
                 self.starting = None;
                 Woken::Started(Some(link))

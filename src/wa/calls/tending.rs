@@ -54,12 +54,13 @@ impl Calls {
         let mut client = self.client.clone();
         let mut answering: Option<JoinHandle<bool>> = None;
         let mut answer_at = Instant::now();
-        self.load().await;
+        // Boxed: most of the time nobody calls, and this waits in every instance.
+        Box::pin(self.load()).await;
         while !stop.is_cancelled() {
             let open = client.borrow_and_update().clone();
-            let mut next = self.expire().await;
+            let mut next = Box::pin(self.expire()).await;
             if let Some(open) = open {
-                self.reject_all(&open).await;
+                Box::pin(self.reject_all(&open)).await;
                 if answering.is_none() && self.unanswered.load(Ordering::Acquire) {
                     if answer_at <= Instant::now() {
                         self.unanswered.store(false, Ordering::Release);

@@ -99,7 +99,7 @@ pub(super) struct Outbox {
     groups: Arc<Groups>,
     uploads: Arc<Uploads>,
     /// Stored messages on their way to the sender.
-    accepted: mpsc::Sender<MessageRow>,
+    accepted: mpsc::Sender<Box<MessageRow>>,
     waiting: Waiting,
 }
 
@@ -254,7 +254,7 @@ impl Outbox {
         }
         crate::crash_points::CrashPoint::SendAccepted.pass();
         // If the sender is gone, so is the session: the next one sends it.
-        self.accepted.send(row.clone()).await.ok();
+        self.accepted.send(Box::new(row.clone())).await.ok();
         Ok(Stored::New(row, risen))
     }
 

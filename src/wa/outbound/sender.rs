@@ -37,7 +37,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const TRIES: u32 = 5;
 
 /// Sends until the outbox stops.
-pub(super) async fn run(outbox: Arc<Outbox>, mut queue: mpsc::Receiver<MessageRow>) {
+pub(super) async fn run(outbox: Arc<Outbox>, mut queue: mpsc::Receiver<Box<MessageRow>>) {
     let mut open = outbox.client.subscribe();
     let mut lanes = Lanes::default();
     loop {
@@ -63,7 +63,7 @@ pub(super) async fn run(outbox: Arc<Outbox>, mut queue: mpsc::Receiver<MessageRo
             () = std::future::ready(()), if client.is_some() && lanes.unread && lanes.room() > 0 => {}
             row = queue.recv(), if lanes.room() > 0 => match row {
                 // Without a connection it waits in the database.
-                Some(row) if client.is_some() => lanes.push(row),
+                Some(row) if client.is_some() => lanes.push(*row),
                 Some(_) => {}
                 None => return,
             },
