@@ -168,7 +168,7 @@ pub async fn play(with: Value) -> anyhow::Result<()> {
     let stage = Stage {
         folder,
         storage,
-        instance,
+        instance: *instance,
     };
     let ready = json!({ "address": address.to_string(), "key": secret.reveal() });
     child::obey(ready, async |command| stage.answer(command).await).await

@@ -248,7 +248,7 @@ pub type BodyRewrite = fn(&[u8]) -> Option<Vec<u8>>;
 #[derive(Clone, Debug)]
 pub enum NameOutcome {
     /// Done.
-    Done(InstanceRow),
+    Done(Box<InstanceRow>),
     /// Another instance has the name.
     Taken(InstanceName),
     /// There is no such instance (any more).
@@ -344,10 +344,13 @@ impl MessageRecord {
     }
 }
 
+/// See [`Late`].
+pub type ChangeOf = dyn Fn(&MessageRow) -> Option<MessageChange> + Send + Sync;
+
 /// What a message, stored before the one that it does something to, does now that this has come; `None`
 /// if it does nothing. May be called more than once.
 #[derive(Clone)]
-pub struct Late(pub Arc<dyn Fn(&MessageRow) -> Option<MessageChange> + Send + Sync>);
+pub struct Late(pub Arc<ChangeOf>);
 
 impl std::fmt::Debug for Late {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -124,7 +124,7 @@ impl Registry {
         });
         let storage = &self.shared.storage;
         let row = match storage.create_instance(new, request, events).await? {
-            NameOutcome::Done(row) => row,
+            NameOutcome::Done(row) => *row,
             NameOutcome::Taken(name) => return Err(WaError::NameTaken(name)),
             NameOutcome::Missing => return Err(WaError::InstanceNotFound),
             NameOutcome::Reused => return Err(WaError::RequestReused),
@@ -147,7 +147,7 @@ impl Registry {
             .ask(number, |answer| Command::Change { change, answer })
             .await??;
         match outcome {
-            NameOutcome::Done(row) => Ok(row),
+            NameOutcome::Done(row) => Ok(*row),
             NameOutcome::Taken(name) => Err(WaError::NameTaken(name)),
             NameOutcome::Missing | NameOutcome::Replayed(_) | NameOutcome::Reused => {
                 Err(WaError::InstanceNotFound)

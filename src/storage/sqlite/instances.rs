@@ -165,7 +165,7 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
         unit.new_requests.remove(&requests::key_of(request));
     }
     unit.append((work.events)(&row))?;
-    Ok(NameOutcome::Done(row))
+    Ok(NameOutcome::Done(Box::new(row)))
 }
 
 async fn free_name(
@@ -238,7 +238,7 @@ pub(super) async fn change(work: &Change, unit: &mut Unit) -> Result<NameOutcome
     unit.forget_instances();
     write(unit.connection().await?, &new).await?;
     unit.append((work.events)(&new))?;
-    Ok(NameOutcome::Done(new))
+    Ok(NameOutcome::Done(Box::new(new)))
 }
 
 fn changed(old: InstanceRow, change: InstanceChange) -> InstanceRow {

@@ -33,7 +33,7 @@ async fn place() -> Place {
     let Ok(NameOutcome::Done(row)) = created else {
         panic!("{created:?}");
     };
-    let (instance, open) = (watch::channel(row).1, watch::channel(None));
+    let (instance, open) = (watch::channel(*row).1, watch::channel(None));
     let (addresses, stop) = (Arc::new(Addresses::default()), CancellationToken::new());
     let groups = Groups::new(
         storage.clone(),

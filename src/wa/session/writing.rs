@@ -105,7 +105,7 @@ impl Session {
             {
                 Ok(outcome) => {
                     if let NameOutcome::Done(row) = &outcome {
-                        self.instance.send_replace(row.clone());
+                        self.instance.send_replace(InstanceRow::clone(row));
                     }
                     return Some(Ok(outcome));
                 }

@@ -44,6 +44,7 @@ async fn a_name_belongs_to_one() {
     let NameOutcome::Done(unnamed) = unnamed else {
         panic!("{unnamed:?}")
     };
+    let unnamed = *unnamed;
     assert_eq!(unnamed.name.as_str(), "instance-2-2");
     assert_eq!(unnamed.number, InstanceNumber(2));
 
@@ -60,7 +61,7 @@ async fn a_name_belongs_to_one() {
         .change_instance(unnamed.number, rename("instance-2-2"), quiet())
         .await
         .unwrap();
-    assert!(matches!(own, NameOutcome::Done(row) if row == unnamed));
+    assert!(matches!(own, NameOutcome::Done(row) if *row == unnamed));
     let missing = storage
         .change_instance(InstanceNumber(9), rename("nobody"), quiet())
         .await
@@ -122,7 +123,7 @@ async fn a_change_writes_what_it_names() {
     assert!(row.reject_calls && !row.show_online);
     assert_eq!(row.reject_calls_text, "write to me");
     let kept = storage.lookup_instance("shop").await.unwrap();
-    assert_eq!(kept.as_ref(), Some(&row));
+    assert_eq!(kept.as_ref(), Some(&*row));
     assert_eq!((row.banned_until, row.update_time), (until, time));
     assert_eq!(all(&storage).await.len(), 2);
 }

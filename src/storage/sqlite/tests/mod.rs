@@ -115,7 +115,7 @@ async fn created(storage: &SqliteStorage, name: &str) -> InstanceRow {
         .await
         .unwrap();
     match outcome {
-        NameOutcome::Done(row) => row,
+        NameOutcome::Done(row) => *row,
         other => panic!("{other:?}"),
     }
 }
