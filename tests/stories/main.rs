@@ -22,4 +22,5 @@ mod hostile_callers;
 mod kinds;
 mod leaving;
 mod pairing;
+mod refused;
 mod subscribe;

@@ -19,7 +19,7 @@ use whatsapp_rust::{
     wacore_binary::JidExt as _,
 };
 
-use super::Outbox;
+use super::{Outbox, refusals};
 use crate::{
     crash_points::CrashPoint,
     events,
@@ -28,7 +28,7 @@ use crate::{
     wa::{
         addresses::other_name,
         amending::Carrier,
-        convert::{NAME_BYTES, ids, inbound, label, outbound, rows},
+        convert::{NAME_BYTES, ids, inbound, outbound, rows},
         error::WaError,
     },
 };
@@ -302,7 +302,7 @@ fn of_ack(ack: &ServerAck) -> Option<Told> {
     }
     let (status, reason) = match &ack.error {
         None => (MessageStatus::Sent, String::new()),
-        Some(code) => (MessageStatus::Error, label(code).into_owned()),
+        Some(code) => (MessageStatus::Error, refusals::reason(code)),
     };
     Some(Told {
         read: 1,
