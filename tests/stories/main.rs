@@ -4,6 +4,7 @@ mod support;
 
 mod calls;
 mod command_line;
+mod companions;
 mod contacts;
 mod conversation;
 mod damage;
