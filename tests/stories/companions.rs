@@ -159,7 +159,7 @@ async fn what_comes_in_all_have_and_a_dead_one_gets_it_later() {
     peer.send(&own, "while three is away").await;
     let jid = group.jid().to_string();
     scene.api.send("one", &jid, "in the group").await.unwrap();
-    for instance in scene.instances[..2].to_vec() {
+    for instance in scene.instances.clone().into_iter().take(2) {
         let text = "while three is away";
         scene.watcher.until_received(&instance.id, text).await;
     }

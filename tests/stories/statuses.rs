@@ -187,6 +187,9 @@ async fn what_the_owner_posts_is_told_as_sent() {
     let (instance, owner) = stage.open_instance(&api, "one").await;
     let mut watcher = Watcher::from_earliest(&api).await;
     let phone = acquainted(&stage, &mut watcher, &instance, false).await;
+    // Its receipt is to come after the status itself.
+    let network = &stage.network;
+    network.switch_phone(phone.number, false).await.unwrap();
     let id = post(&api, &owner, "from my phone").await;
     let message = told(&mut watcher, &id).await;
     assert!(message.from_me);
@@ -198,7 +201,55 @@ async fn what_the_owner_posts_is_told_as_sent() {
         }),
         Some("from my phone")
     );
+    network.switch_phone(phone.number, true).await.unwrap();
     assert!(phone.until_text("from my phone").await.status);
+    // Somebody has got it; the library does not say who.
+    let received = watcher
+        .once("a receipt", |event| match &event.payload {
+            Some(Payload::MessageStatus(one)) if one.message_id == id => Some(one.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(received.status(), v1::MessageStatus::Received);
+    assert_eq!(received.chat.unwrap().id, STATUS);
+    assert!(received.party.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_whose_key_is_missing_is_asked_for() {
+    let stage = Stage::new().await;
+    let api = stage.api().await;
+    let (instance, owner) = stage.open_instance(&api, "one").await;
+    let mut watcher = Watcher::from_earliest(&api).await;
+    let phone = acquainted(&stage, &mut watcher, &instance, true).await;
+    let lost = FaultRule {
+        matches: FaultMatch {
+            direction: Some(Direction::ToDevice),
+            tag: Some("message".to_owned()),
+            number: Some(owner.number),
+            device: Some(1),
+            ..Default::default()
+        },
+        action: FaultAction::Drop,
+        skip: 0,
+        count: Some(1),
+    };
+    stage.network.add_fault(lost).unwrap();
+    // The key is lost with it.
+    post(&api, &phone, "lost").await;
+    let id = post(&api, &phone, "unreadable at first").await;
+    watcher
+        .until_received(&instance.id, "unreadable at first")
+        .await;
+    let log = stage.network.wire_log(phone.number.device(0), 0);
+    assert!(log.iter().any(|entry| {
+        entry.direction == Direction::ToDevice
+            && entry.text.starts_with("<receipt")
+            && entry.text.contains("type=\"retry\"")
+            && entry.text.contains(&id)
+    }));
+    let texts = watcher.received_texts(&instance.id);
+    assert_eq!(texts, ["hello", "unreadable at first"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,11 +136,13 @@ impl Outbox {
         // The account's own devices confirm what they got, which says nothing of the recipient.
         let row = self.instance.borrow();
         let own = (by.is_pn() && by.user == row.phone_number) || by.to_string() == row.lid;
+        // Of statuses the library names no reader.
+        let by = Some(by).filter(|by| by.is_pn() || by.is_lid());
         (!own).then(|| Told {
             read: 1,
             status,
             reason: String::new(),
-            by: Some(by),
+            by,
             time: receipt.timestamp.into(),
             message_ids: receipt
                 .message_ids
