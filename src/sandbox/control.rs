@@ -1,6 +1,7 @@
 //! The gRPC face of [`Sandbox`]: reads requests, calls the handle, writes answers. Decides nothing.
 
 mod calls;
+mod faults;
 mod groups;
 mod messages;
 
@@ -11,12 +12,11 @@ use pbjson_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{
-    ActiveRule, DeviceAddress, Direction, FaultAction, FaultMatch, FaultRule, GroupId,
-    InboxMessage, LoginFailure, MediaFault, MediaFaultAction, Number, PhoneInfo, PhoneOptions,
-    Refusal, Sandbox, SandboxError, WireEntry,
+    ActiveRule, Chat, DeviceAddress, Direction, InboxMessage, LoginFailure, MediaFault,
+    MediaFaultAction, Number, PhoneInfo, PhoneOptions, Sandbox, SandboxError, WireEntry,
 };
 use crate::proto::sandbox_v1::{
-    self as pb, add_media_fault_request::Action as MediaAction, fault_rule::Action,
+    self as pb, add_media_fault_request::Action as MediaAction,
     sandbox_service_server::SandboxService,
 };
 
@@ -142,16 +142,17 @@ impl SandboxService for ControlService {
     ) -> Answer<pb::SendTextResponse> {
         let request = request.into_inner();
         let phone = number("phone", &request.phone)?;
-        let sent = match request.to.parse::<GroupId>() {
-            Ok(group) => {
+        let chat = messages::chat(&self.sandbox, &request.to)?;
+        if !matches!(chat, Chat::Group(_)) {
+            groups::check_none(&request)?;
+        }
+        let sent = match chat {
+            Chat::Group(group) => {
                 let text = groups::text(request);
                 self.sandbox.send_group_text(phone, group, text).await?
             }
-            Err(_) => {
-                groups::check_none(&request)?;
-                let to = self.sandbox.resolve(&request.to)?;
-                self.sandbox.send_text(phone, to, &request.text).await?
-            }
+            Chat::User(to) => self.sandbox.send_text(phone, to, &request.text).await?,
+            Chat::Status => self.sandbox.post_status(phone, &request.text).await?,
         };
         Ok(Response::new(pb::SendTextResponse {
             id: sent.id,
@@ -347,6 +348,16 @@ impl SandboxService for ControlService {
         Ok(Response::new(pb::SwitchPhoneResponse {}))
     }
 
+    async fn reinstall_phone(
+        &self,
+        request: Request<pb::ReinstallPhoneRequest>,
+    ) -> Answer<pb::ReinstallPhoneResponse> {
+        let phone = number("phone", &request.into_inner().phone)?;
+        self.sandbox.reinstall_phone(phone).await?;
+        let phone = Some(self.sandbox.phone(phone)?.into());
+        Ok(Response::new(pb::ReinstallPhoneResponse { phone }))
+    }
+
     async fn drop_connection(
         &self,
         request: Request<pb::DropConnectionRequest>,
@@ -397,7 +408,7 @@ impl SandboxService for ControlService {
     ) -> Answer<pb::AddFaultRuleResponse> {
         let rule = request.into_inner().rule;
         let rule = rule.ok_or_else(|| SandboxError::invalid("rule", "is missing"))?;
-        let rule = fault_rule(rule)?;
+        let rule = faults::rule_of(rule)?;
         let id = self.sandbox.add_fault(rule.clone())?;
         let active = ActiveRule { id, rule, hits: 0 };
         Ok(Response::new(pb::AddFaultRuleResponse {
@@ -524,88 +535,6 @@ fn saturating(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn fault_rule(rule: pb::FaultRule) -> Result<FaultRule, SandboxError> {
-    let matches = rule.r#match.unwrap_or_default();
-    let text = |text: String| (!text.is_empty()).then_some(text);
-    let direction = match matches.direction() {
-        pb::Direction::Unspecified => None,
-        pb::Direction::FromDevice => Some(Direction::FromDevice),
-        pb::Direction::ToDevice => Some(Direction::ToDevice),
-    };
-    Ok(FaultRule {
-        matches: FaultMatch {
-            direction,
-            number: optional_number("rule.match.number", &matches.number)?,
-            device: matches.device.map(device_number).transpose()?,
-            tag: text(matches.tag),
-            child: text(matches.child),
-            xmlns: text(matches.xmlns),
-        },
-        action: match rule.action {
-            Some(Action::Drop(_)) => FaultAction::Drop,
-            Some(Action::Delay(delay)) => FaultAction::Delay(duration("rule.delay", delay)?),
-            Some(Action::Duplicate(times)) => FaultAction::Duplicate(times),
-            Some(Action::Refuse(refusal)) => FaultAction::Refuse(refusal_of(refusal)?),
-            None => {
-                return Err(SandboxError::invalid(
-                    "rule.action",
-                    "set drop, delay, duplicate or refuse",
-                ));
-            }
-        },
-        skip: rule.skip,
-        count: rule.count.filter(|count| *count > 0),
-    })
-}
-
-fn refusal_of(refusal: pb::FaultRefusal) -> Result<Refusal, SandboxError> {
-    let code = u16::try_from(refusal.code)
-        .map_err(|_| SandboxError::invalid("refuse", "the code must be 400 to 599"))?;
-    let wait = match refusal.retry_after {
-        Some(time) => duration("rule.refuse.retry_after", time)?.as_secs(),
-        None => 0,
-    };
-    let backoff = u32::try_from(wait)
-        .map_err(|_| SandboxError::invalid("rule.refuse.retry_after", "is too long"))?;
-    Ok(Refusal { code, backoff })
-}
-
-impl From<ActiveRule> for pb::FaultRule {
-    fn from(active: ActiveRule) -> Self {
-        let matches = active.rule.matches;
-        Self {
-            id: active.id,
-            r#match: Some(pb::FaultMatch {
-                direction: matches
-                    .direction
-                    .map_or(pb::Direction::Unspecified, Into::into)
-                    .into(),
-                tag: matches.tag.unwrap_or_default(),
-                child: matches.child.unwrap_or_default(),
-                xmlns: matches.xmlns.unwrap_or_default(),
-                number: matches
-                    .number
-                    .map(|number| number.to_string())
-                    .unwrap_or_default(),
-                device: matches.device.map(u32::from),
-            }),
-            action: Some(match active.rule.action {
-                FaultAction::Drop => Action::Drop(pb::FaultDrop {}),
-                FaultAction::Delay(delay) => Action::Delay(proto_duration(delay)),
-                FaultAction::Duplicate(times) => Action::Duplicate(times),
-                FaultAction::Refuse(refusal) => Action::Refuse(pb::FaultRefusal {
-                    code: refusal.code.into(),
-                    retry_after: (refusal.backoff > 0)
-                        .then(|| proto_duration(Duration::from_secs(refusal.backoff.into()))),
-                }),
-            }),
-            skip: active.rule.skip,
-            count: active.rule.count,
-            hits: active.hits,
-        }
-    }
-}
-
 impl From<Direction> for pb::Direction {
     fn from(direction: Direction) -> Self {
         match direction {
@@ -674,5 +603,6 @@ fn inbox_message(phone: Number, message: InboxMessage) -> pb::InboxMessage {
             .group
             .map(|group| group.jid().to_string())
             .unwrap_or_default(),
+        status: message.status,
     }
 }

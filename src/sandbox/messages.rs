@@ -15,11 +15,20 @@ use waproto::{
 use super::{
     Sandbox,
     address::{Namespace, Number},
+    audience::Audience,
     error::SandboxError,
     group::GroupId,
     keys::random_bytes,
-    phone::{Phone, inbox::InboxMessage, send::SentText},
+    manner::Manner,
+    phone::{
+        Phone,
+        inbox::InboxMessage,
+        send::{SentText, check_text},
+    },
 };
+
+/// What a text posted as a status stands on: a dark green.
+const STATUS_COLOUR: u32 = 0xff1f_3b2d;
 
 /// Where a phone writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +37,8 @@ pub enum Chat {
     User(Number),
     /// Into a group.
     Group(GroupId),
+    /// To everybody whom the account has exchanged messages with, as its status.
+    Status,
 }
 
 /// A poll that a phone asks.
@@ -49,9 +60,21 @@ impl Sandbox {
         chat: Chat,
         message: &[u8],
     ) -> Result<SentText, SandboxError> {
+        let plain = Manner::default();
+        self.send_message_as(phone, chat, message, plain).await
+    }
+
+    /// The same, marked as to be sent in this manner.
+    pub async fn send_message_as(
+        &self,
+        phone: Number,
+        chat: Chat,
+        message: &[u8],
+        manner: Manner,
+    ) -> Result<SentText, SandboxError> {
         let message = Message::decode_from_slice(message)
             .map_err(|_| SandboxError::invalid("message", "is not an encoded Message"))?;
-        self.send_built(phone, chat, message).await
+        self.send_built(phone, chat, manner.mark(message)?).await
     }
 
     async fn send_built(
@@ -64,7 +87,23 @@ impl Sandbox {
         match chat {
             Chat::User(to) => phone.send(to, message).await,
             Chat::Group(group) => phone.send_to_group(group, message, &[]).await,
+            Chat::Status => phone.post_status(message).await,
         }
+    }
+
+    /// A phone posts a text as its status.
+    pub async fn post_status(&self, phone: Number, text: &str) -> Result<SentText, SandboxError> {
+        check_text(text)?;
+        let post = message::ExtendedTextMessage {
+            text: Some(text.to_owned()),
+            background_argb: Some(STATUS_COLOUR),
+            ..Default::default()
+        };
+        let message = Message {
+            extended_text_message: MessageField::some(post),
+            ..Default::default()
+        };
+        self.send_built(phone, Chat::Status, message).await
     }
 
     /// A phone reacts to a message in its inbox; with no emoji it takes its reaction back.
@@ -143,6 +182,18 @@ impl Sandbox {
         chat: Chat,
         poll: PhonePoll,
     ) -> Result<SentText, SandboxError> {
+        let plain = Manner::default();
+        self.create_poll_as(phone, chat, poll, plain).await
+    }
+
+    /// The same, marked as to be sent in this manner.
+    pub async fn create_poll_as(
+        &self,
+        phone: Number,
+        chat: Chat,
+        poll: PhonePoll,
+        manner: Manner,
+    ) -> Result<SentText, SandboxError> {
         let options = poll.options.into_iter();
         let creation = message::PollCreationMessage {
             name: Some(poll.question),
@@ -163,7 +214,7 @@ impl Sandbox {
             }),
             ..Default::default()
         };
-        self.send_built(phone, chat, message).await
+        self.send_built(phone, chat, manner.mark(message)?).await
     }
 
     /// A phone votes in a poll in its inbox; no option takes its vote back.
@@ -248,6 +299,10 @@ impl Sandbox {
                 group.jid(),
                 Some(self.called(found.sender.number, namespace)?),
             ),
+            Chat::Status => (
+                Audience::Status.jid(),
+                Some(self.called(found.sender.number, namespace)?),
+            ),
         };
         let key = MessageKey {
             remote_jid: Some(remote.to_string()),
@@ -262,7 +317,7 @@ impl Sandbox {
     fn namespace(&self, phone: Number, chat: Chat) -> Result<Namespace, SandboxError> {
         let state = self.network.lock();
         match chat {
-            Chat::User(_) => {
+            Chat::User(_) | Chat::Status => {
                 let account = state.accounts.get(&phone);
                 account
                     .map(|account| account.namespace())

@@ -6,6 +6,7 @@
 //! and never talks to the real network.
 
 mod address;
+mod audience;
 mod calls;
 mod control;
 mod error;
@@ -16,6 +17,7 @@ mod groups;
 mod hostile;
 mod iq;
 mod keys;
+mod manner;
 mod media;
 mod messages;
 mod model;
@@ -26,6 +28,7 @@ mod phone;
 mod phones;
 mod queue;
 mod router;
+mod status;
 mod store;
 mod wire;
 mod wire_log;
@@ -50,6 +53,7 @@ pub use faults::{ActiveRule, Direction, FaultAction, FaultMatch, FaultRule, Refu
 pub use files::{Document, FileKind, LeftFile};
 pub use group::{Group, GroupId, InvalidGroupId, Member, Rank};
 pub use groups::GroupText;
+pub use manner::Manner;
 pub use media::{MediaFault, MediaFaultAction};
 pub use messages::{Chat, PhonePoll};
 pub use model::GroupAdds;
@@ -212,6 +216,12 @@ impl Sandbox {
             phone.switch_off();
         }
         Ok(())
+    }
+
+    /// Installs WhatsApp anew on a phone: it gets other keys, loses its sessions and its linked devices, and those
+    /// who talk with it are told. What it has seen stays.
+    pub async fn reinstall_phone(&self, number: Number) -> Result<(), SandboxError> {
+        self.network.find_phone(number)?.reinstall().await
     }
 
     /// Cuts the connection of a device, as a dead network would.

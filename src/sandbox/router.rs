@@ -9,6 +9,7 @@ use wacore_binary::{Jid, Node, NodeContent, builder::NodeBuilder};
 
 use super::{
     address::{DeviceAddress, Namespace, Number},
+    audience::Audience,
     group::GroupId,
     model::Account,
     network::State,
@@ -126,8 +127,9 @@ impl State {
         let (Some(id), Some(to)) = (wire::text(node, "id"), wire::jid(node, "to")) else {
             return;
         };
-        let outcome = match GroupId::of(&to) {
-            Some(group) => self.route_to_group(from, &id, group, node),
+        let outcome = match Audience::of(&to) {
+            Some(Audience::Group(group)) => self.route_to_group(from, &id, group, node),
+            Some(Audience::Status) => self.route_status(from, &id, node).map(|()| None),
             None => self.route_to_user(from, &id, &to, node).map(|()| None),
         };
         let mut ack = NodeBuilder::new("ack")
@@ -157,6 +159,18 @@ impl State {
         let routed = self.fan_out_to_group(from, group, node, envelope, &extras(node))?;
         self.enqueue_where_room(routed.deliveries, Batch::default())?;
         Ok(routed.phash)
+    }
+
+    fn route_status(
+        &mut self,
+        from: DeviceAddress,
+        id: &str,
+        node: &Node,
+    ) -> Result<(), WireError> {
+        let sender = self.accounts.get(&from.number);
+        let envelope = envelope(id, sender.ok_or(WireError::FORBIDDEN)?, node);
+        let deliveries = self.fan_out_status(from, node, envelope, &extras(node))?;
+        self.enqueue_where_room(deliveries, Batch::default())
     }
 
     fn route_to_user(
@@ -245,8 +259,11 @@ impl State {
                 self.dequeue(from, &read, usize::MAX, &mut batch);
             }
         }
-        let deliveries = match GroupId::of(&to) {
-            Some(group) => self.group_receipt_deliveries(from, group, &kind, retry, node),
+        let deliveries = match Audience::of(&to) {
+            Some(Audience::Group(group)) => {
+                self.group_receipt_deliveries(from, group, &kind, retry, node)
+            }
+            Some(Audience::Status) => self.status_receipt_deliveries(from, &kind, retry, node),
             None => self.receipt_deliveries(from, &to, &kind, retry, node),
         };
         // An author who does not come does not keep the readers' queues from emptying.
@@ -341,8 +358,8 @@ impl State {
         most: usize,
         batch: &mut Batch,
     ) {
-        // In a group two people may choose the same id.
-        let in_group = GroupId::of(confirmed.chat).is_some();
+        // Where many write, two may choose the same id.
+        let in_group = Audience::of(confirmed.chat).is_some();
         let sender = if in_group {
             confirmed.participant
         } else {

@@ -4,6 +4,7 @@ mod support;
 
 mod calls;
 mod command_line;
+mod companions;
 mod contacts;
 mod conversation;
 mod damage;
@@ -21,6 +22,10 @@ mod hostile;
 mod hostile_callers;
 mod kinds;
 mod leaving;
+mod manners;
 mod media;
 mod pairing;
+mod refused;
+mod reinstalled;
+mod statuses;
 mod subscribe;

@@ -2,21 +2,58 @@
 
 use tonic::Response;
 
-use super::{Answer, number, timestamp};
+use super::{Answer, duration, number, timestamp};
 use crate::proto::sandbox_v1::{self as pb, send_message_request::Content};
-use crate::sandbox::{Chat, GroupId, PhonePoll, Sandbox, SandboxError};
+use crate::sandbox::{Chat, Manner, PhonePoll, Sandbox, SandboxError};
+
+/// What the wire calls statuses.
+const STATUS: &str = "status@broadcast";
+
+/// Where a caller wants a phone to write.
+pub(super) fn chat(sandbox: &Sandbox, to: &str) -> Result<Chat, SandboxError> {
+    if to.trim() == STATUS {
+        return Ok(Chat::Status);
+    }
+    match to.parse() {
+        Ok(group) => Ok(Chat::Group(group)),
+        Err(_) => sandbox.resolve(to).map(Chat::User),
+    }
+}
+
+fn manner(request: &pb::SendMessageRequest) -> Result<Manner, SandboxError> {
+    let ephemeral = match request.ephemeral {
+        Some(time) => duration("ephemeral", time)?.as_secs(),
+        None => 0,
+    };
+    Ok(Manner {
+        ephemeral_seconds: u32::try_from(ephemeral)
+            .map_err(|_| SandboxError::invalid("ephemeral", "is too long"))?,
+        view_once: request.view_once,
+        forwarding_score: request.forwarding_score,
+    })
+}
 
 pub(super) async fn send(
     sandbox: &Sandbox,
     request: pb::SendMessageRequest,
 ) -> Answer<pb::SendMessageResponse> {
     let phone = number("phone", &request.phone)?;
-    let chat = match request.to.parse::<GroupId>() {
-        Ok(group) => Chat::Group(group),
-        Err(_) => Chat::User(sandbox.resolve(&request.to)?),
-    };
+    let chat = chat(sandbox, &request.to)?;
+    let manner = manner(&request)?;
+    let marked = matches!(
+        &request.content,
+        Some(Content::Message(_) | Content::Poll(_))
+    );
+    if !marked && !manner.is_plain() {
+        let problem = "only a message or a poll disappears, is seen once or passed on";
+        return Err(SandboxError::invalid("content", problem).into());
+    }
     let sent = match request.content {
-        Some(Content::Message(message)) => sandbox.send_message(phone, chat, &message).await?,
+        Some(Content::Message(message)) => {
+            sandbox
+                .send_message_as(phone, chat, &message, manner)
+                .await?
+        }
         Some(Content::Reaction(reaction)) => {
             sandbox
                 .react(phone, chat, &reaction.message_id, &reaction.emoji)
@@ -34,7 +71,7 @@ pub(super) async fn send(
                 options: poll.options,
                 selectable: poll.selectable,
             };
-            sandbox.create_poll(phone, chat, poll).await?
+            sandbox.create_poll_as(phone, chat, poll, manner).await?
         }
         Some(Content::Vote(vote)) => {
             sandbox

@@ -27,6 +27,8 @@ use super::{
     wire::{self, WireError},
 };
 
+pub(super) use route::{recipients, split};
+pub(super) use stanza::other_name;
 pub use stanza::{
     MEMBER_ADD, MEMBER_LINK, MEMBER_SHARE, News, View, approval, ephemeral, mode, mode_node,
 };

@@ -1,4 +1,5 @@
-//! Messages and receipts through a group: each device of each member gets its own part of what was sent.
+//! Messages and receipts through a group: each device of each member gets its own part of what was sent. Statuses are
+//! split in the same way.
 //!
 //! Never decrypts anything; refuses what the group's rules forbid.
 
@@ -12,7 +13,7 @@ use super::{
     stanza::{mode, other_name},
 };
 use crate::sandbox::{
-    address::DeviceAddress,
+    address::{DeviceAddress, Namespace},
     network::State,
     queue::Delivery,
     wire::{self, WireError},
@@ -55,58 +56,16 @@ impl State {
         attrs.insert("participant", sender.device_jid(namespace, from.device));
         attrs.insert(key, other);
         attrs.insert("addressing_mode", mode(group));
-        let with = |children: Vec<&Node>| {
-            let mut copy = envelope.clone();
-            let children = children.into_iter().chain(extras).cloned().collect();
-            copy.content = Some(NodeContent::Nodes(children));
-            Arc::new(copy)
-        };
-        let shared = node.get_optional_child("enc");
-
-        // Once more for one device that could not read it.
-        if let Some(target) = wire::jid(node, "participant") {
-            let enc = shared.ok_or(WireError::BAD_REQUEST)?;
-            let target = self.member_device(group, &target);
-            let target = target.ok_or(WireError::NOT_FOUND)?;
-            return Ok(GroupFanOut {
-                deliveries: vec![(target, with(vec![enc]))],
-                phash: None,
-            });
-        }
-
-        let mut keys: HashMap<DeviceAddress, &Node> = HashMap::new();
-        let named = node
-            .get_optional_child("participants")
-            .into_iter()
-            .flat_map(|participants| participants.get_children_by_tag("to"));
-        for item in named {
-            let (Some(jid), Some(enc)) = (wire::jid(item, "jid"), item.get_optional_child("enc"))
-            else {
-                return Err(WireError::BAD_REQUEST);
-            };
-            // Who has left meanwhile gets nothing; the sender learns by the hash.
-            if let Some(device) = self.member_device(group, &jid) {
-                keys.insert(device, enc);
-            }
-        }
-        if shared.is_none() && keys.is_empty() {
+        if recipients(node).any(|item| item.get_optional_child("enc").is_none()) {
             return Err(WireError::BAD_REQUEST);
         }
-        // One for all who have the key already.
-        let plain = shared.map(|shared| with(vec![shared]));
-        let mut deliveries = Vec::new();
-        for device in self.group_devices(group).filter(|device| *device != from) {
-            match keys.get(&device) {
-                Some(enc) => {
-                    let children = std::iter::once(*enc).chain(shared).collect();
-                    deliveries.push((device, with(children)));
-                }
-                None => deliveries.extend(plain.clone().map(|plain| (device, plain))),
-            }
-        }
+        // Who has left meanwhile gets nothing; the sender learns by the hash.
+        let member = |jid: &Jid| self.member_device(group, jid);
+        let devices = self.group_devices(group).filter(|device| *device != from);
         Ok(GroupFanOut {
-            deliveries,
+            deliveries: split(node, &envelope, extras, member, devices)?,
             phash: wire::text(node, "phash")
+                .filter(|_| wire::jid(node, "participant").is_none())
                 .and_then(|told| self.group_hash(group).filter(|hash| *hash != told)),
         })
     }
@@ -156,15 +115,28 @@ impl State {
         retry: bool,
         node: &Node,
     ) -> Vec<Delivery> {
-        let author = wire::jid(node, "participant");
-        let (Some(group), Some(reader), Some(author)) = (
-            self.groups.get(&id),
-            self.accounts.get(&from.number),
-            author,
-        ) else {
+        let Some(group) = self.groups.get(&id) else {
             return Vec::new();
         };
-        let Some((account, _)) = self.account_of(&author) else {
+        let named = (group.id.jid(), Some(group.namespace()));
+        self.many_receipt_deliveries(from, named, kind, retry, node)
+    }
+
+    /// Who gets a receipt for messages to many: in a chat with this name, in which people have these names, or those
+    /// by which the receipt calls its author.
+    pub(in crate::sandbox) fn many_receipt_deliveries(
+        &self,
+        from: DeviceAddress,
+        (chat, namespace): (Jid, Option<Namespace>),
+        kind: &str,
+        retry: bool,
+        node: &Node,
+    ) -> Vec<Delivery> {
+        let author = wire::jid(node, "participant");
+        let (Some(reader), Some(author)) = (self.accounts.get(&from.number), author) else {
+            return Vec::new();
+        };
+        let Some((account, called)) = self.account_of(&author) else {
             return Vec::new();
         };
         let own_business = matches!(kind, "read-self" | "played-self" | "sender");
@@ -175,7 +147,7 @@ impl State {
         } else {
             account.addresses().collect()
         };
-        let namespace = group.namespace();
+        let namespace = namespace.unwrap_or(called);
         let mut receipt = node.clone();
         receipt
             .attrs
@@ -183,7 +155,7 @@ impl State {
             .retain(|(key, _)| !matches!(&**key, "to" | "participant" | "recipient"));
         let (key, other) = other_name(reader, namespace);
         let attrs = &mut receipt.attrs;
-        attrs.insert("from", group.id.jid());
+        attrs.insert("from", chat);
         attrs.insert("participant", reader.device_jid(namespace, from.device));
         attrs.insert(key, other);
         attrs.insert("t", wire::now());
@@ -197,4 +169,58 @@ impl State {
             .map(|target| (target, receipt.clone()))
             .collect()
     }
+}
+
+/// Whom a message to many names.
+pub(in crate::sandbox) fn recipients(node: &Node) -> impl Iterator<Item = &Node> {
+    node.get_optional_child("participants")
+        .into_iter()
+        .flat_map(|participants| participants.get_children_by_tag("to"))
+}
+
+/// Each device's part of a message to many: what is for all, and what is for it alone. `device_of` says which of the
+/// devices a JID names.
+pub(in crate::sandbox) fn split(
+    node: &Node,
+    envelope: &Node,
+    extras: &[Node],
+    device_of: impl Fn(&Jid) -> Option<DeviceAddress>,
+    devices: impl Iterator<Item = DeviceAddress>,
+) -> Result<Vec<Delivery>, WireError> {
+    let with = |children: Vec<&Node>| {
+        let mut copy = envelope.clone();
+        let children = children.into_iter().chain(extras).cloned().collect();
+        copy.content = Some(NodeContent::Nodes(children));
+        Arc::new(copy)
+    };
+    let shared = node.get_optional_child("enc");
+    // Once more for one device that could not read it.
+    if let Some(target) = wire::jid(node, "participant") {
+        let enc = shared.ok_or(WireError::BAD_REQUEST)?;
+        let target = device_of(&target).ok_or(WireError::NOT_FOUND)?;
+        return Ok(vec![(target, with(vec![enc]))]);
+    }
+    let mut keys: HashMap<DeviceAddress, &Node> = HashMap::new();
+    for item in recipients(node) {
+        let jid = wire::jid(item, "jid").ok_or(WireError::BAD_REQUEST)?;
+        if let (Some(enc), Some(device)) = (item.get_optional_child("enc"), device_of(&jid)) {
+            keys.insert(device, enc);
+        }
+    }
+    if shared.is_none() && keys.is_empty() {
+        return Err(WireError::BAD_REQUEST);
+    }
+    // One for all who have the key already.
+    let plain = shared.map(|shared| with(vec![shared]));
+    let mut deliveries = Vec::new();
+    for device in devices {
+        match keys.get(&device) {
+            Some(enc) => {
+                let children = std::iter::once(*enc).chain(shared).collect();
+                deliveries.push((device, with(children)));
+            }
+            None => deliveries.extend(plain.clone().map(|plain| (device, plain))),
+        }
+    }
+    Ok(deliveries)
 }

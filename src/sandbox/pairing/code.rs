@@ -190,10 +190,10 @@ impl Network {
         let finished = self.lock().primary_hello(
             connection,
             wrapped,
-            public_bytes(&phone.identity.public_key),
+            public_bytes(&phone.identity().public_key),
         )?;
         let finish = answered(finished).await?;
-        let adv_secret = open_bundle(&phone.identity, &ephemeral, &companion_ephemeral, &finish)
+        let adv_secret = open_bundle(&phone.identity(), &ephemeral, &companion_ephemeral, &finish)
             .ok_or(SandboxError::WrongCode)?;
         Ok(Companion {
             connection,

@@ -205,7 +205,7 @@ impl State {
         account.next_key_index += 1;
 
         let container = adv::sign_device(
-            &phone.identity,
+            &phone.identity(),
             account.adv_raw_id,
             key_index,
             &companion.identity,
@@ -232,7 +232,7 @@ impl State {
             request: request.clone(),
             address,
             identity: companion.identity,
-            account_key: public_bytes(&phone.identity.public_key),
+            account_key: public_bytes(&phone.identity().public_key),
             key_index,
             done,
         });
@@ -366,6 +366,30 @@ impl State {
         Ok(())
     }
 
+    /// Ends what an account's phone has begun to sign.
+    pub(super) fn abort_pairings(&mut self, number: Number) {
+        for pairing in self.pairings.values_mut() {
+            pairing
+                .signing
+                .take_if(|signing| signing.address.number == number);
+        }
+    }
+
+    /// Every device of an account, of those it has exchanged messages with, and of those it is in a group with.
+    pub(super) fn circle(&self, number: Number) -> impl Iterator<Item = DeviceAddress> {
+        let peers = self
+            .accounts
+            .get(&number)
+            .map(|account| account.peers.clone());
+        let mut circle = peers.unwrap_or_default();
+        circle.insert(number);
+        circle.extend(self.fellow_members(number));
+        circle
+            .into_iter()
+            .filter_map(|number| self.accounts.get(&number))
+            .flat_map(|account| account.addresses())
+    }
+
     /// Signs the new list of devices and tells everybody who keeps a copy of it.
     fn devices_changed(
         &mut self,
@@ -382,7 +406,7 @@ impl State {
             .ok_or(SandboxError::NoSuchPhone(changed.number))?;
         // Lists are told apart by their time, so it never stands still.
         account.key_index_time = wire::now().max(account.key_index_time + 1);
-        account.key_index_list = adv::sign_key_indexes(&phone.identity, account)?;
+        account.key_index_list = adv::sign_key_indexes(&phone.identity(), account)?;
         account.save(&mut batch);
 
         let device = NodeBuilder::new("device")
@@ -394,13 +418,8 @@ impl State {
             .children([device, key_index_list(account)])
             .build();
         let (number_jid, lid_jid) = (account.number.jid(), account.lid.jid());
-        let mut circle = account.peers.clone();
-        circle.insert(account.number);
-        circle.extend(self.fellow_members(changed.number));
-        let listeners: Vec<DeviceAddress> = circle
-            .iter()
-            .filter_map(|number| self.accounts.get(number))
-            .flat_map(|account| account.addresses())
+        let listeners: Vec<DeviceAddress> = self
+            .circle(changed.number)
             .filter(|address| *address != changed && !address.is_phone())
             .collect();
         let id = self.fresh_id();

@@ -31,10 +31,12 @@ pub struct InboxMessage {
     pub sequence: u64,
     /// The WhatsApp message id.
     pub id: String,
-    /// The other side of the chat; in a group whoever wrote.
+    /// The other side of the chat; in a group and of a status whoever wrote.
     pub chat: Number,
     /// The group it was written in.
     pub group: Option<GroupId>,
+    /// It was posted as a status.
+    pub status: bool,
     /// The device that wrote it; of the phone's own account for what the account sent.
     pub sender: DeviceAddress,
     /// True when the sender was named by LID on the wire.
@@ -55,6 +57,8 @@ struct Stored {
     chat: Number,
     #[serde(default)]
     group: Option<GroupId>,
+    #[serde(default)]
+    status: bool,
     sender: DeviceAddress,
     by_lid: bool,
     push_name: String,
@@ -97,6 +101,7 @@ impl Inbox {
                 id: stored.id,
                 chat: stored.chat,
                 group: stored.group,
+                status: stored.status,
                 sender: stored.sender,
                 by_lid: stored.by_lid,
                 push_name: stored.push_name,
@@ -158,6 +163,7 @@ impl Inbox {
                 id: message.id.clone(),
                 chat: message.chat,
                 group: message.group,
+                status: message.status,
                 sender: message.sender,
                 by_lid: message.by_lid,
                 push_name: message.push_name.clone(),
@@ -263,6 +269,7 @@ mod tests {
                 id: id.to_string(),
                 chat: number,
                 group: None,
+                status: false,
                 sender: number.device(0),
                 by_lid: false,
                 push_name: String::new(),

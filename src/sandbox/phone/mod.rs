@@ -11,6 +11,7 @@ pub mod groups;
 pub mod inbox;
 mod peer;
 mod receive;
+mod reinstall;
 mod retry;
 mod reupload;
 pub mod send;
@@ -19,7 +20,7 @@ mod signal;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::SystemTime,
 };
 
@@ -35,7 +36,7 @@ use super::{
     address::{DeviceAddress, Lid, Number},
     error::SandboxError,
     keys::{StoredKey, public_bytes, random, random_bytes},
-    model::{Account, Device, GroupAdds},
+    model::{Account, Device, DeviceKeys, GroupAdds},
     network::{ConnectionId, Line, Network, Outgoing, Role},
     pairing::adv,
     store::{Batch, Records, base64_bytes},
@@ -70,15 +71,20 @@ struct StoredPhone {
     created: u64,
 }
 
+/// What a phone is known by: other keys with every installation of WhatsApp.
+struct PhoneKeys {
+    identity: KeyPair,
+    signed_prekey: KeyPair,
+    stored: StoredPhone,
+}
+
 /// A phone.
 pub struct Phone {
     /// Its account.
     pub number: Number,
-    /// The account's identity key.
-    pub identity: KeyPair,
     /// The messages it has seen.
     pub inbox: Arc<Inbox>,
-    stored: StoredPhone,
+    keys: std::sync::Mutex<Arc<PhoneKeys>>,
     network: Weak<Network>,
     mind: Mutex<Mind>,
     replies: Replies,
@@ -141,33 +147,7 @@ fn new_account(
     lid: Lid,
     options: PhoneOptions,
 ) -> Result<(Account, StoredPhone), SandboxError> {
-    let mut random = random();
-    let identity = KeyPair::generate(&mut random);
-    let signed = KeyPair::generate(&mut random);
-    let signature = identity
-        .private_key
-        .calculate_signature(&signed.public_key.serialize(), &mut random)
-        .map_err(SandboxError::crypto)?;
-    let signature: [u8; 64] = signature[..].try_into().map_err(SandboxError::crypto)?;
-    let stored = StoredPhone {
-        identity: StoredKey::of(&identity),
-        // 14 bits and never zero, as Signal wants it.
-        registration: u32::from(rand::random::<u16>() & 0x3fff).max(1),
-        signed_prekey: StoredKey::of(&signed),
-        signed_prekey_signature: signature,
-        // Device 0, first epoch.
-        app_state_key_id: [0, 0, 0, 0, 0, 1],
-        app_state_key: random_bytes(),
-        created: wire::now(),
-    };
-    let phone = Device {
-        identity: public_bytes(&identity.public_key),
-        noise_key: Vec::new(),
-        key_index: 0,
-        device_identity: Vec::new(),
-        keys: None,
-        key_shared: true,
-    };
+    let keys = PhoneKeys::new(StoredPhone::generate()?)?;
     let mut account = Account {
         number,
         lid,
@@ -182,12 +162,80 @@ fn new_account(
         next_key_index: 1,
         key_index_list: Vec::new(),
         key_index_time: wire::now(),
-        devices: [(0, phone)].into(),
+        devices: [(0, keys.device())].into(),
         peers: Default::default(),
         group_adds: options.group_adds,
     };
-    account.key_index_list = adv::sign_key_indexes(&identity, &account)?;
-    Ok((account, stored))
+    account.key_index_list = adv::sign_key_indexes(&keys.identity, &account)?;
+    Ok((account, keys.stored))
+}
+
+impl StoredPhone {
+    /// A fresh installation.
+    fn generate() -> Result<Self, SandboxError> {
+        let mut random = random();
+        let identity = KeyPair::generate(&mut random);
+        let signed = KeyPair::generate(&mut random);
+        let signature = identity
+            .private_key
+            .calculate_signature(&signed.public_key.serialize(), &mut random)
+            .map_err(SandboxError::crypto)?;
+        Ok(Self {
+            identity: StoredKey::of(&identity),
+            // 14 bits and never zero, as Signal wants it.
+            registration: u32::from(rand::random::<u16>() & 0x3fff).max(1),
+            signed_prekey: StoredKey::of(&signed),
+            signed_prekey_signature: signature[..].try_into().map_err(SandboxError::crypto)?,
+            // Device 0, first epoch.
+            app_state_key_id: [0, 0, 0, 0, 0, 1],
+            app_state_key: random_bytes(),
+            created: wire::now(),
+        })
+    }
+}
+
+impl PhoneKeys {
+    fn new(stored: StoredPhone) -> Result<Self, SandboxError> {
+        Ok(Self {
+            identity: stored.identity.pair()?,
+            signed_prekey: stored.signed_prekey.pair()?,
+            stored,
+        })
+    }
+
+    /// The phone as the server knows it.
+    fn device(&self) -> Device {
+        Device {
+            identity: public_bytes(&self.identity.public_key),
+            noise_key: Vec::new(),
+            key_index: 0,
+            device_identity: Vec::new(),
+            keys: Some(DeviceKeys {
+                registration: self.stored.registration,
+                signed_id: SIGNED_PREKEY_ID,
+                signed_public: public_bytes(&self.signed_prekey.public_key),
+                signature: self.stored.signed_prekey_signature,
+            }),
+            key_shared: true,
+        }
+    }
+
+    /// The phone's sessions and prekeys, as far as they are stored.
+    fn signal_state(&self, number: Number, records: &Records) -> Result<SignalState, SandboxError> {
+        let signed = SignedPreKeyRecord::new(
+            SIGNED_PREKEY_ID.into(),
+            Timestamp::from_epoch_millis(self.stored.created * 1000),
+            &self.signed_prekey,
+            &self.stored.signed_prekey_signature,
+        );
+        SignalState::load(
+            number,
+            &self.identity,
+            self.stored.registration,
+            signed,
+            records,
+        )
+    }
 }
 
 impl Phone {
@@ -210,20 +258,14 @@ impl Phone {
         stored: StoredPhone,
         records: &Records,
     ) -> Result<Self, SandboxError> {
-        let identity = stored.identity.pair()?;
-        let signed = SignedPreKeyRecord::new(
-            SIGNED_PREKEY_ID.into(),
-            Timestamp::from_epoch_millis(stored.created * 1000),
-            &stored.signed_prekey.pair()?,
-            &stored.signed_prekey_signature,
-        );
+        let keys = PhoneKeys::new(stored)?;
         let next_prekey = records.get(&format!("prekeys/{number}"))?.unwrap_or(1);
         Ok(Self {
             number,
             inbox: Arc::new(Inbox::load(number, records)?),
             network: Arc::downgrade(network),
             mind: Mutex::new(Mind {
-                signal: SignalState::load(number, &identity, stored.registration, signed, records)?,
+                signal: keys.signal_state(number, records)?,
                 sender_keys: SenderKeys::load(number, records)?,
                 outbox: VecDeque::new(),
                 next_prekey,
@@ -232,9 +274,22 @@ impl Phone {
             on: watch::Sender::new(true),
             present: watch::Sender::new(false),
             calls: Calls::default(),
-            identity,
-            stored,
+            keys: std::sync::Mutex::new(Arc::new(keys)),
         })
+    }
+
+    /// The account's identity key, as of now.
+    pub fn identity(&self) -> KeyPair {
+        self.keys().identity.clone()
+    }
+
+    fn keys(&self) -> Arc<PhoneKeys> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.clone()
+    }
+
+    fn replace_keys(&self, keys: Arc<PhoneKeys>) {
+        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// Its address on the network.
@@ -343,15 +398,13 @@ impl Phone {
         let Some(keys) = self.new_prekeys(network, &mut mind, PREKEYS) else {
             return;
         };
-        let Ok(signed) = self.stored.signed_prekey.pair() else {
-            return;
-        };
+        let own = self.keys();
         let upload = wacore::prekeys::PreKeyUtils::build_upload_prekeys_request(
-            self.stored.registration,
-            &public_bytes(&self.identity.public_key),
+            own.stored.registration,
+            &public_bytes(&own.identity.public_key),
             SIGNED_PREKEY_ID,
-            &public_bytes(&signed.public_key),
-            &self.stored.signed_prekey_signature,
+            &public_bytes(&own.signed_prekey.public_key),
+            &own.stored.signed_prekey_signature,
             keys.iter().map(|(id, key)| (*id, key.as_slice())),
         );
         let request = request(network, "encrypt", upload);

@@ -31,18 +31,19 @@ impl Phone {
                 .ok_or(SandboxError::NoSuchPhone(self.number))?
                 .adv_raw_id
         };
+        let own = self.keys();
         let key = message::AppStateSyncKey {
             key_id: MessageField::some(message::AppStateSyncKeyId {
-                key_id: Some(self.stored.app_state_key_id.to_vec()),
+                key_id: Some(own.stored.app_state_key_id.to_vec()),
             }),
             key_data: MessageField::some(message::AppStateSyncKeyData {
-                key_data: Some(self.stored.app_state_key.to_vec()),
+                key_data: Some(own.stored.app_state_key.to_vec()),
                 fingerprint: MessageField::some(message::AppStateSyncKeyFingerprint {
                     raw_id: Some(raw_id),
                     current_index: Some(0),
                     device_indexes: vec![0],
                 }),
-                timestamp: i64::try_from(self.stored.created).ok(),
+                timestamp: i64::try_from(own.stored.created).ok(),
             }),
         };
         let share = ProtocolMessage {

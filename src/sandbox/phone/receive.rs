@@ -7,8 +7,8 @@ use waproto::{buffa::Message as _, whatsapp::Message};
 use super::{Phone, since_epoch};
 use crate::sandbox::{
     address::{DeviceAddress, Number},
+    audience::Audience,
     error::SandboxError,
-    group::GroupId,
     network::{ConnectionId, Network},
     phone::inbox::{InboxMessage, text_of},
     store::Batch,
@@ -50,7 +50,10 @@ impl Phone {
             "ack" if wire::is(node, "class", "message") => self.replies.deliver(node),
             "notification" => {
                 if wire::is(node, "type", "encrypt") {
-                    self.upload_prekeys(network, connection).await;
+                    match (node.get_optional_child("identity"), sender(network, node)) {
+                        (Some(_), Some(device)) => self.hear_of_reinstall(network, device).await,
+                        _ => self.upload_prekeys(network, connection).await,
+                    }
                 }
                 self.acknowledge(network, connection, node);
             }
@@ -100,8 +103,10 @@ impl Phone {
         let id = wire::text(node, "id").ok_or_else(malformed)?;
         let from = wire::jid(node, "from").ok_or_else(malformed)?;
         let device = sender(network, node).ok_or_else(malformed)?;
-        if let Some(group) = GroupId::of(&from) {
-            let read = self.read_in_group(network, group, device, id, node).await?;
+        if let Some(audience) = Audience::of(&from) {
+            let read = self
+                .read_as_one_of_many(network, audience, device, id, node)
+                .await?;
             if !read {
                 self.ask_again(network, connection, node).await;
                 return Err(SandboxError::crypto("a key is missing; asked for it"));
@@ -174,6 +179,7 @@ impl Phone {
             id,
             chat: device.number,
             group: None,
+            status: false,
             sender: device,
             by_lid: false,
             push_name: wire::text(node, "notify").unwrap_or_default(),
@@ -224,7 +230,7 @@ fn with_participant(answer: NodeBuilder, node: &Node) -> NodeBuilder {
 /// The device a stanza comes from.
 fn sender(network: &Network, node: &Node) -> Option<DeviceAddress> {
     let from = wire::jid(node, "from")?;
-    let from = match GroupId::of(&from) {
+    let from = match Audience::of(&from) {
         Some(_) => wire::jid(node, "participant")?,
         None => from,
     };

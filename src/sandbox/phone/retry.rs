@@ -39,7 +39,10 @@ impl Phone {
             .attr("t", wire::number(node, "t").unwrap_or_else(wire::now))
             .attr("v", "1")
             .build();
-        let registration = wire::leaf("registration", self.stored.registration.to_be_bytes());
+        let registration = wire::leaf(
+            "registration",
+            self.keys().stored.registration.to_be_bytes(),
+        );
         let mut receipt = NodeBuilder::new("receipt")
             .attr("to", from)
             .attr("id", id)
@@ -59,7 +62,7 @@ impl Phone {
         let mut mind = self.mind.lock().await;
         let made = self.new_prekeys(network, &mut mind, 1)?;
         let (id, one_time) = made.into_iter().next()?;
-        let signed = self.stored.signed_prekey.pair().ok()?;
+        let own = self.keys();
         // Ids have three bytes on the wire.
         let id_bytes = |id: u32| id.to_be_bytes()[1..].to_vec();
         let one_time = NodeBuilder::new("key")
@@ -71,15 +74,15 @@ impl Phone {
         let signed = NodeBuilder::new("skey")
             .children([
                 wire::leaf("id", id_bytes(SIGNED_PREKEY_ID)),
-                wire::leaf("value", public_bytes(&signed.public_key)),
-                wire::leaf("signature", self.stored.signed_prekey_signature),
+                wire::leaf("value", public_bytes(&own.signed_prekey.public_key)),
+                wire::leaf("signature", own.stored.signed_prekey_signature),
             ])
             .build();
         Some(
             NodeBuilder::new("keys")
                 .children([
                     wire::leaf("type", [KEY_TYPE]),
-                    wire::leaf("identity", public_bytes(&self.identity.public_key)),
+                    wire::leaf("identity", public_bytes(&own.identity.public_key)),
                     one_time,
                     signed,
                 ])

@@ -12,8 +12,8 @@ use waproto::{
 use super::{Mind, OUTBOX, Phone, since_epoch};
 use crate::sandbox::{
     address::{DeviceAddress, Number},
+    audience::Audience,
     error::SandboxError,
-    group::GroupId,
     iq::encrypt::Bundle,
     keys::random_bytes,
     model::DeviceKeys,
@@ -92,6 +92,7 @@ impl Phone {
                 id: id.clone(),
                 chat: to,
                 group: None,
+                status: false,
                 sender: self.address(),
                 by_lid: route.chat.is_lid(),
                 push_name: route.push_name,
@@ -186,9 +187,9 @@ impl Phone {
         let mut mind = self.mind.lock().await;
         let mut message = self.sent_message(&mind, device, &id)?;
         let mut batch = Batch::default();
-        let group = GroupId::of(&to);
-        if let Some(group) = group {
-            self.enclose_key(&mut mind, group, device, &mut message, &mut batch)
+        let audience = Audience::of(&to);
+        if let Some(audience) = audience {
+            self.enclose_key(&mut mind, audience, device, &mut message, &mut batch)
                 .await?;
         }
         mind.signal.end_session(device, &mut batch);
@@ -204,7 +205,7 @@ impl Phone {
             .attr("to", to)
             .attr("id", id)
             .children([enc]);
-        let stanza = match wire::jid(receipt, "participant").filter(|_| group.is_some()) {
+        let stanza = match wire::jid(receipt, "participant").filter(|_| audience.is_some()) {
             Some(device) => stanza.attr("participant", device).build(),
             None => stanza.build(),
         };

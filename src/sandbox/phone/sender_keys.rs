@@ -1,4 +1,4 @@
-//! The sender keys of a phone: its own of each group, and those that others have given it.
+//! The sender keys of a phone: its own of each group and of its statuses, and those that others have given it.
 //!
 //! Lives in memory, follows every change into the store. Also knows which devices have the own key of a group, and
 //! so who still has to get it, and when it has to be replaced.
@@ -21,8 +21,8 @@ use waproto::{
 use super::signal::{Ciphertext, PADDING};
 use crate::sandbox::{
     address::{DeviceAddress, Number},
+    audience::Audience,
     error::SandboxError,
-    group::GroupId,
     keys::random,
     store::{Batch, Records},
 };
@@ -31,7 +31,7 @@ use crate::sandbox::{
 pub struct SenderKeys {
     number: Number,
     keys: Keys,
-    reached: HashMap<GroupId, BTreeSet<DeviceAddress>>,
+    reached: HashMap<Audience, BTreeSet<DeviceAddress>>,
 }
 
 #[derive(Default)]
@@ -51,9 +51,9 @@ impl SenderKeys {
         }
         let mut reached = HashMap::new();
         for record in records.scan::<BTreeSet<DeviceAddress>>(&format!("reached/{number}/")) {
-            let (group, devices) = record?;
-            if let Ok(group) = group.parse() {
-                reached.insert(group, devices);
+            let (audience, devices) = record?;
+            if let Ok(audience) = audience.parse() {
+                reached.insert(audience, devices);
             }
         }
         Ok(Self {
@@ -63,43 +63,62 @@ impl SenderKeys {
         })
     }
 
+    /// Takes everything of it out of the store.
+    pub fn delete(&self, batch: &mut Batch) {
+        for name in self.keys.records.keys() {
+            batch.delete(format!("senderkey/{}/{name}", self.number));
+        }
+        for audience in self.reached.keys() {
+            batch.delete(self.reached_record(*audience));
+        }
+    }
+
+    /// A device has lost the keys that it was given.
+    pub fn lose_reader(&mut self, device: DeviceAddress, batch: &mut Batch) {
+        for (audience, reached) in &mut self.reached {
+            if reached.remove(&device) {
+                batch.put(format!("reached/{}/{audience}", self.number), reached);
+            }
+        }
+    }
+
     /// Throws the own key of a group away if one of the devices that have it is not in the group any more.
     pub fn rotate_when_left(
         &mut self,
-        group: GroupId,
+        audience: Audience,
         devices: &BTreeSet<DeviceAddress>,
         batch: &mut Batch,
     ) {
-        let reached = self.reached.get(&group);
+        let reached = self.reached.get(&audience);
         if reached.is_some_and(|reached| !reached.is_subset(devices)) {
-            self.reached.remove(&group);
-            batch.delete(self.reached_record(group));
-            self.forget(group, self.number.device(0), batch);
+            self.reached.remove(&audience);
+            batch.delete(self.reached_record(audience));
+            self.forget(audience, self.number.device(0), batch);
         }
     }
 
     /// Forgets the key of a device.
-    pub fn forget(&mut self, group: GroupId, device: DeviceAddress, batch: &mut Batch) {
-        let name = name(group, device);
+    pub fn forget(&mut self, audience: Audience, device: DeviceAddress, batch: &mut Batch) {
+        let name = name(audience, device);
         self.keys.records.remove(name.cache_key());
         batch.delete(self.record(&name));
     }
 
     /// True when a device has the own key of a group.
-    pub fn has_reached(&self, group: GroupId, device: DeviceAddress) -> bool {
-        let reached = self.reached.get(&group);
+    pub fn has_reached(&self, audience: Audience, device: DeviceAddress) -> bool {
+        let reached = self.reached.get(&audience);
         reached.is_some_and(|reached| reached.contains(&device))
     }
 
     /// Notes who has got the own key of a group.
     pub fn note_reached(
         &mut self,
-        group: GroupId,
+        audience: Audience,
         devices: impl IntoIterator<Item = DeviceAddress>,
         batch: &mut Batch,
     ) {
-        let record = self.reached_record(group);
-        let reached = self.reached.entry(group).or_default();
+        let record = self.reached_record(audience);
+        let reached = self.reached.entry(audience).or_default();
         reached.extend(devices);
         batch.put(record, reached);
     }
@@ -107,15 +126,15 @@ impl SenderKeys {
     /// The own key of a group, to be told to a device; made when there is none.
     pub async fn distribution(
         &mut self,
-        group: GroupId,
+        audience: Audience,
         batch: &mut Batch,
     ) -> Result<message::SenderKeyDistributionMessage> {
-        let own = name(group, self.number.device(0));
+        let own = name(audience, self.number.device(0));
         let key =
             create_sender_key_distribution_message(&own, &mut self.keys, &mut random()).await?;
         self.save(&own, batch)?;
         Ok(message::SenderKeyDistributionMessage {
-            group_id: Some(group.jid().to_string()),
+            group_id: Some(audience.jid().to_string()),
             axolotl_sender_key_distribution_message: Some(key.as_ref().to_vec()),
         })
     }
@@ -123,12 +142,12 @@ impl SenderKeys {
     /// Learns the key of a device.
     pub async fn learn(
         &mut self,
-        group: GroupId,
+        audience: Audience,
         device: DeviceAddress,
         key: &[u8],
         batch: &mut Batch,
     ) -> Result<()> {
-        let name = name(group, device);
+        let name = name(audience, device);
         let key = SenderKeyDistributionMessage::try_from(key)?;
         process_sender_key_distribution_message(&name, &key, &mut self.keys).await?;
         self.save(&name, batch)
@@ -137,11 +156,11 @@ impl SenderKeys {
     /// Encrypts a message for all of a group at once; the own key must have been made.
     pub async fn encrypt(
         &mut self,
-        group: GroupId,
+        audience: Audience,
         message: &Message,
         batch: &mut Batch,
     ) -> Result<Ciphertext> {
-        let own = name(group, self.number.device(0));
+        let own = name(audience, self.number.device(0));
         let padded = MessageUtils::pad_message_v2(message.encode_to_vec());
         let sealed = group_encrypt(&mut self.keys, &own, &padded, &mut random()).await?;
         self.save(&own, batch)?;
@@ -154,12 +173,12 @@ impl SenderKeys {
     /// Decrypts a message that a device wrote for all of a group.
     pub async fn decrypt(
         &mut self,
-        group: GroupId,
+        audience: Audience,
         device: DeviceAddress,
         bytes: &[u8],
         batch: &mut Batch,
     ) -> std::result::Result<Message, SandboxError> {
-        let name = name(group, device);
+        let name = name(audience, device);
         let padded = group_decrypt(bytes, &mut self.keys, &name)
             .await
             .map_err(SandboxError::crypto)?;
@@ -181,8 +200,8 @@ impl SenderKeys {
         format!("senderkey/{}/{}", self.number, name.cache_key())
     }
 
-    fn reached_record(&self, group: GroupId) -> String {
-        format!("reached/{}/{group}", self.number)
+    fn reached_record(&self, audience: Audience) -> String {
+        format!("reached/{}/{audience}", self.number)
     }
 }
 
@@ -194,8 +213,8 @@ pub fn telling(key: message::SenderKeyDistributionMessage) -> Message {
     }
 }
 
-fn name(group: GroupId, device: DeviceAddress) -> SenderKeyName {
-    SenderKeyName::from_parts(&group.to_string(), &device.to_string())
+fn name(audience: Audience, device: DeviceAddress) -> SenderKeyName {
+    SenderKeyName::from_parts(&audience.to_string(), &device.to_string())
 }
 
 #[async_trait]

@@ -117,6 +117,16 @@ impl SignalState {
         Ok(state)
     }
 
+    /// Takes everything of it out of the store.
+    pub fn delete(&self, batch: &mut Batch) {
+        for peer in self.sessions.records.keys() {
+            batch.delete(format!("session/{}/{}", self.number, peer.name()));
+        }
+        for id in self.prekeys.records.keys() {
+            batch.delete(format!("otk/{}/{id}", self.number));
+        }
+    }
+
     /// New one-time prekeys, their public halves to be uploaded.
     pub fn generate_prekeys(
         &mut self,

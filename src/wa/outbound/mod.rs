@@ -2,11 +2,13 @@
 //!
 //! Owns the promise that a send happens once: the id is chosen and committed before the socket is
 //! touched, and whatever is tried again is tried under that id. [`composing`] finds out what to
-//! send, [`sender`] hands stored messages to the library, [`status`] stores what became of them. Never sends what is not stored.
+//! send, [`sender`] hands stored messages to the library, [`status`] stores what became of them,
+//! [`refusals`] says why. Never sends what is not stored.
 
 mod composing;
 mod files;
 mod marking;
+mod refusals;
 mod sender;
 mod status;
 mod waiting;

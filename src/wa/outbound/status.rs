@@ -19,7 +19,7 @@ use whatsapp_rust::{
     wacore_binary::JidExt as _,
 };
 
-use super::Outbox;
+use super::{Outbox, refusals};
 use crate::{
     crash_points::CrashPoint,
     events,
@@ -28,7 +28,7 @@ use crate::{
     wa::{
         addresses::other_name,
         amending::Carrier,
-        convert::{NAME_BYTES, ids, inbound, label, outbound, rows},
+        convert::{NAME_BYTES, ids, inbound, outbound, rows},
         error::WaError,
     },
 };
@@ -136,11 +136,13 @@ impl Outbox {
         // The account's own devices confirm what they got, which says nothing of the recipient.
         let row = self.instance.borrow();
         let own = (by.is_pn() && by.user == row.phone_number) || by.to_string() == row.lid;
+        // Of statuses the library names no reader.
+        let by = Some(by).filter(|by| by.is_pn() || by.is_lid());
         (!own).then(|| Told {
             read: 1,
             status,
             reason: String::new(),
-            by: Some(by),
+            by,
             time: receipt.timestamp.into(),
             message_ids: receipt
                 .message_ids
@@ -302,7 +304,7 @@ fn of_ack(ack: &ServerAck) -> Option<Told> {
     }
     let (status, reason) = match &ack.error {
         None => (MessageStatus::Sent, String::new()),
-        Some(code) => (MessageStatus::Error, label(code).into_owned()),
+        Some(code) => (MessageStatus::Error, refusals::reason(code)),
     };
     Some(Told {
         read: 1,

@@ -20,7 +20,7 @@ pub use attacker::{Attacker, Seed, delimited, resident};
 pub use foreign::{ForeignClient, Library, Program, Sender};
 pub use stage::{Stage, TestPhone};
 pub use volume::Volume;
-pub use watcher::Watcher;
+pub use watcher::{Watcher, text_of};
 
 /// How long anything may take that a story waits for. Long, because a test machine may be busy:
 /// a story that passes never waits for it.

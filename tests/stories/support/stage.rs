@@ -140,6 +140,14 @@ impl Stage {
         .await;
     }
 
+    /// The same phone, on the network that runs now.
+    pub fn again(&self, phone: &TestPhone) -> TestPhone {
+        TestPhone {
+            network: self.network.clone(),
+            number: phone.number,
+        }
+    }
+
     /// A phone whose owner is online.
     pub async fn phone(&self, name: &str) -> TestPhone {
         self.phone_with(PhoneOptions {
