@@ -82,9 +82,9 @@ fn event(row: &InstanceRow, time: SystemTime) -> NewEvent {
     )
 }
 
-/// An event with everything that only a commit adds.
-pub fn sealed_event(time: SystemTime) -> v1::Event {
-    let row = InstanceRow {
+/// An instance that nobody has.
+pub fn instance(time: SystemTime) -> InstanceRow {
+    InstanceRow {
         number: wagate::domain::ids::InstanceNumber(1),
         id: InstanceId::generate(),
         name: wagate::domain::ids::InstanceName::parse("figures").expect("a good name"),
@@ -101,7 +101,12 @@ pub fn sealed_event(time: SystemTime) -> v1::Event {
         reject_calls_text: String::new(),
         create_time: time,
         update_time: time,
-    };
+    }
+}
+
+/// An event with everything that only a commit adds.
+pub fn sealed_event(time: SystemTime) -> v1::Event {
+    let row = instance(time);
     let new = event(&row, time);
     let stored = StoredEvent {
         position: Position(1),

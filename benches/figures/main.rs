@@ -8,6 +8,7 @@
 
 mod bare;
 mod child;
+mod convert;
 mod gateway;
 mod groups;
 mod idle;
@@ -34,6 +35,8 @@ enum Figure {
     Fanout,
     /// One subscriber from the beginning of the log.
     Replay,
+    /// A text converted, beside the same text decrypted.
+    Convert,
     /// Messages from the network to a subscriber.
     Inbound,
     /// Messages from a caller to the network.
@@ -155,6 +158,7 @@ async fn measure(plan: &Plan, chosen: &[Figure]) -> Table {
             Figure::Append => streams::append(plan, &mut table).await,
             Figure::Fanout => streams::fan_out(plan, &mut table).await,
             Figure::Replay => streams::replay(plan, &mut table).await,
+            Figure::Convert => convert::measure(plan, &mut table).await,
             Figure::Inbound => messages::inbound(plan, &mut table).await,
             Figure::Outbound => messages::outbound(plan, &mut table).await,
             Figure::Groups => groups::measure(plan, &mut table).await,

@@ -108,11 +108,12 @@ impl Intake {
                 );
                 continue;
             }
-            let quoted = self.quoted(&instance, one).await;
+            let names = other_names(client, unpaired(one)).await;
+            let quoted = self.quoted(&instance, one, &names, &records).await;
             let (parent, earlier) = self.parent(&instance, one, &records).await;
             let file = media::row_of(instance.number, &one.info, &one.message);
             let known = inbound::Known {
-                names: other_names(client, unpaired(one)).await,
+                names,
                 quoted: quoted.as_ref(),
                 parent: parent.as_ref(),
                 earlier,
@@ -271,14 +272,31 @@ impl Intake {
         })
     }
 
-    /// The message that this one answers, if it is stored. To look in vain loses nothing but its text.
-    async fn quoted(&self, instance: &InstanceRow, one: &InboundMessage) -> Option<MessageRow> {
+    /// The message that this one answers, if it is in the same chat, by whichever name that has: stored, or
+    /// before it in the batch. To look in vain loses nothing but its text.
+    async fn quoted(
+        &self,
+        instance: &InstanceRow,
+        one: &InboundMessage,
+        names: &Names,
+        batch: &[MessageRecord],
+    ) -> Option<MessageRow> {
         let id = context::quoted_id(&one.message)?;
-        let chat = one.info.source.chat.to_non_ad().to_string();
-        let found = self
-            .storage
-            .lookup_message(instance.number, id, Some(&chat));
-        found.await.ok().flatten()
+        let chats = chats(one, names);
+        let mut rows = batch.iter().map(|record| &record.row);
+        if let Some(row) = rows.find(|row| row.message_id == id && chats.contains(&row.chat)) {
+            return Some(row.clone());
+        }
+        for chat in &chats {
+            let found = self
+                .storage
+                .lookup_message(instance.number, id, Some(chat))
+                .await;
+            if let Some(row) = found.ok().flatten() {
+                return Some(row);
+            }
+        }
+        None
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod addresses;
 mod amending;
+#[doc(hidden)]
+pub mod bench;
 mod calls;
 mod contacts;
 mod convert;

@@ -2,6 +2,7 @@
 //! sides alike cannot hide from Baileys and whatsmeow.
 
 mod calls;
+mod covered;
 mod groups;
 mod kinds;
 mod with_wagate;

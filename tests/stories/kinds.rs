@@ -2,6 +2,7 @@
 
 mod business;
 mod doing;
+mod filled;
 mod finding;
 mod order;
 mod polls;

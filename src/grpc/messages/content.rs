@@ -373,4 +373,6 @@ fn response(answer: v1::EventResponseContent) -> Result<v1::EventResponseContent
 }
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;

@@ -3,7 +3,6 @@
 mod edge;
 mod guards;
 mod keys;
-mod kinds;
 mod reading;
 mod streams;
 

@@ -8,26 +8,26 @@ use super::{most, small, some};
 use crate::{domain::limits, grpc::status, proto::v1};
 
 /// Longest text above or below, in characters.
-const MARGIN_CHARS: usize = 60;
+pub(super) const MARGIN_CHARS: usize = 60;
 
 /// Longest text on a button and longest title of a row, in characters.
-const BUTTON_CHARS: usize = 20;
-const ROW_CHARS: usize = 24;
-const ROW_DESCRIPTION_CHARS: usize = 72;
+pub(super) const BUTTON_CHARS: usize = 20;
+pub(super) const ROW_CHARS: usize = 24;
+pub(super) const ROW_DESCRIPTION_CHARS: usize = 72;
 
 /// Longest id of a row or a button, in characters.
-const ID_CHARS: usize = 200;
+pub(super) const ID_CHARS: usize = 200;
 
 /// Most rows of a list, and most buttons.
-const ROWS: usize = 10;
-const REPLY_BUTTONS: usize = 3;
-const BUTTONS: usize = 10;
+pub(super) const ROWS: usize = 10;
+pub(super) const REPLY_BUTTONS: usize = 3;
+pub(super) const BUTTONS: usize = 10;
 
 /// Most that a button needs, in bytes.
-const PARAMS_BYTES: usize = 16 << 10;
+pub(super) const PARAMS_BYTES: usize = 16 << 10;
 
 /// Longest name of what a button does, in characters.
-const FLOW_CHARS: usize = 64;
+pub(super) const FLOW_CHARS: usize = 64;
 
 fn count(field: &str, count: usize, most: usize, what: &str) -> Result<(), Status> {
     if (1..=most).contains(&count) {

@@ -61,16 +61,24 @@ macro_rules! kind {
     };
 }
 
+// After the macro, which they use.
+mod business;
+mod variants;
+
+/// A kind's name, the message, and what we show of it.
+pub type Fixture = (&'static str, wa::Message, Content);
+
 /// All of them.
-pub fn all() -> Vec<(&'static str, wa::Message, Content)> {
+pub fn all() -> Vec<Fixture> {
     let mut all = said();
     all.extend(files());
     all.extend(done());
-    all.extend(business());
+    all.extend(business::all());
+    all.extend(variants::all());
     all
 }
 
-fn said() -> Vec<(&'static str, wa::Message, Content)> {
+fn said() -> Vec<Fixture> {
     let plain = wa::Message {
         conversation: text("hello"),
         ..Default::default()
@@ -263,7 +271,7 @@ fn shown_video(gif: bool, round: bool) -> Content {
     })
 }
 
-fn files() -> Vec<(&'static str, wa::Message, Content)> {
+fn files() -> Vec<Fixture> {
     vec![
         kind!("image", image_message: message::ImageMessage {
             mimetype: text("image/jpeg"),
@@ -352,7 +360,7 @@ fn files() -> Vec<(&'static str, wa::Message, Content)> {
     ]
 }
 
-fn done() -> Vec<(&'static str, wa::Message, Content)> {
+fn done() -> Vec<Fixture> {
     use message::{pin_in_chat_message, protocol_message::Type};
     vec![
         kind!("reaction", reaction_message: message::ReactionMessage {
@@ -395,219 +403,6 @@ fn done() -> Vec<(&'static str, wa::Message, Content)> {
             message_id: "3EB0A".to_owned(),
             pinned: true,
             duration_seconds: 0,
-        })),
-    ]
-}
-
-fn business() -> Vec<(&'static str, wa::Message, Content)> {
-    use message::{
-        buttons_message, buttons_response_message, interactive_message,
-        interactive_response_message, list_message, list_response_message, product_message,
-        template_message,
-    };
-    vec![
-        kind!("list", list_message: message::ListMessage {
-            title: text("Menu"),
-            description: text("choose"),
-            button_text: text("open"),
-            footer_text: text("thanks"),
-            sections: vec![list_message::Section {
-                title: text("Drinks"),
-                rows: vec![list_message::Row {
-                    row_id: text("tea"),
-                    title: text("Tea"),
-                    description: text("green"),
-                }],
-            }],
-            ..Default::default()
-        } => Content::List(v1::ListContent {
-            title: "Menu".to_owned(),
-            description: "choose".to_owned(),
-            button_text: "open".to_owned(),
-            footer: "thanks".to_owned(),
-            sections: vec![v1::ListSection {
-                title: "Drinks".to_owned(),
-                rows: vec![v1::ListRow {
-                    id: "tea".to_owned(),
-                    title: "Tea".to_owned(),
-                    description: "green".to_owned(),
-                }],
-            }],
-        })),
-        kind!("list reply", list_response_message: message::ListResponseMessage {
-            title: text("Tea"),
-            description: text("green"),
-            single_select_reply: MessageField::some(list_response_message::SingleSelectReply {
-                selected_row_id: text("tea"),
-            }),
-            ..Default::default()
-        } => Content::ListReply(v1::ListReplyContent {
-            row_id: "tea".to_owned(),
-            title: "Tea".to_owned(),
-            description: "green".to_owned(),
-        })),
-        kind!("buttons", buttons_message: message::ButtonsMessage {
-            content_text: text("Tea?"),
-            footer_text: text("thanks"),
-            header: Some(buttons_message::Header::Text("Hello".to_owned())),
-            buttons: vec![buttons_message::Button {
-                button_id: text("y"),
-                button_text: MessageField::some(buttons_message::button::ButtonText {
-                    display_text: text("Yes"),
-                }),
-                ..Default::default()
-            }],
-            ..Default::default()
-        } => Content::Buttons(v1::ButtonsContent {
-            header: "Hello".to_owned(),
-            text: "Tea?".to_owned(),
-            footer: "thanks".to_owned(),
-            buttons: vec![v1::ReplyButton {
-                id: "y".to_owned(),
-                text: "Yes".to_owned(),
-            }],
-        })),
-        kind!("button reply", buttons_response_message: message::ButtonsResponseMessage {
-            selected_button_id: text("y"),
-            response: Some(buttons_response_message::Response::SelectedDisplayText(
-                "Yes".to_owned(),
-            )),
-            ..Default::default()
-        } => Content::ButtonReply(v1::ButtonReplyContent {
-            button_id: "y".to_owned(),
-            text: "Yes".to_owned(),
-            index: 0,
-        })),
-        kind!("template reply", template_button_reply_message: message::TemplateButtonReplyMessage {
-            selected_id: text("y"),
-            selected_display_text: text("Yes"),
-            selected_index: Some(1),
-            ..Default::default()
-        } => Content::ButtonReply(v1::ButtonReplyContent {
-            button_id: "y".to_owned(),
-            text: "Yes".to_owned(),
-            index: 1,
-        })),
-        kind!("template", template_message: message::TemplateMessage {
-            hydrated_template: MessageField::some(template_message::HydratedFourRowTemplate {
-                hydrated_content_text: text("Pay"),
-                hydrated_footer_text: text("thanks"),
-                hydrated_buttons: vec![wa::HydratedTemplateButton {
-                    hydrated_button: Some(
-                        wa::hydrated_template_button::HydratedQuickReplyButton {
-                            display_text: text("Yes"),
-                            id: text("y"),
-                        }
-                        .into(),
-                    ),
-                    ..Default::default()
-                }],
-                ..Default::default()
-            }),
-            ..Default::default()
-        } => Content::Interactive(v1::InteractiveContent {
-            body: "Pay".to_owned(),
-            footer: "thanks".to_owned(),
-            buttons: vec![v1::InteractiveButton {
-                name: "quick_reply".to_owned(),
-                params_json: r#"{"display_text":"Yes","id":"y"}"#.to_owned(),
-            }],
-            ..Default::default()
-        })),
-        kind!("interactive", interactive_message: message::InteractiveMessage {
-            header: MessageField::some(interactive_message::Header {
-                title: text("Hello"),
-                ..Default::default()
-            }),
-            body: MessageField::some(interactive_message::Body { text: text("Pay") }),
-            footer: MessageField::some(interactive_message::Footer {
-                text: text("thanks"),
-                ..Default::default()
-            }),
-            interactive_message: Some(
-                interactive_message::NativeFlowMessage {
-                    buttons: vec![interactive_message::native_flow_message::NativeFlowButton {
-                        name: text("cta_copy"),
-                        button_params_json: text("{}"),
-                    }],
-                    ..Default::default()
-                }
-                .into(),
-            ),
-            ..Default::default()
-        } => Content::Interactive(v1::InteractiveContent {
-            header: "Hello".to_owned(),
-            body: "Pay".to_owned(),
-            footer: "thanks".to_owned(),
-            buttons: vec![v1::InteractiveButton {
-                name: "cta_copy".to_owned(),
-                params_json: "{}".to_owned(),
-            }],
-        })),
-        kind!("interactive reply", interactive_response_message: message::InteractiveResponseMessage {
-            body: MessageField::some(interactive_response_message::Body {
-                text: text("done"),
-                ..Default::default()
-            }),
-            interactive_response_message: Some(
-                interactive_response_message::NativeFlowResponseMessage {
-                    name: text("flow"),
-                    params_json: text("{}"),
-                    ..Default::default()
-                }
-                .into(),
-            ),
-            ..Default::default()
-        } => Content::InteractiveReply(v1::InteractiveReplyContent {
-            name: "flow".to_owned(),
-            params_json: "{}".to_owned(),
-            text: "done".to_owned(),
-        })),
-        kind!("product", product_message: message::ProductMessage {
-            product: MessageField::some(product_message::ProductSnapshot {
-                product_id: text("1"),
-                title: text("Cup"),
-                description: text("blue"),
-                currency_code: text("EUR"),
-                price_amount1000: Some(9_500),
-                url: text("https://example.com/cup"),
-                retailer_id: text("cup-1"),
-                ..Default::default()
-            }),
-            business_owner_jid: text("15550002222@s.whatsapp.net"),
-            body: text("for you"),
-            ..Default::default()
-        } => Content::Product(v1::ProductContent {
-            product_id: "1".to_owned(),
-            title: "Cup".to_owned(),
-            description: "blue".to_owned(),
-            currency: "EUR".to_owned(),
-            price_thousandths: 9_500,
-            url: "https://example.com/cup".to_owned(),
-            retailer_id: "cup-1".to_owned(),
-            seller: person(),
-            text: "for you".to_owned(),
-            ..Default::default()
-        })),
-        kind!("order", order_message: message::OrderMessage {
-            order_id: text("7"),
-            order_title: text("Cups"),
-            item_count: Some(2),
-            message: text("please"),
-            seller_jid: text("15550002222@s.whatsapp.net"),
-            total_amount1000: Some(19_000),
-            total_currency_code: text("EUR"),
-            thumbnail: Some(vec![1]),
-            ..Default::default()
-        } => Content::Order(v1::OrderContent {
-            order_id: "7".to_owned(),
-            title: "Cups".to_owned(),
-            item_count: 2,
-            text: "please".to_owned(),
-            seller: person(),
-            currency: "EUR".to_owned(),
-            total_thousandths: 19_000,
-            thumbnail: vec![1].into(),
         })),
     ]
 }

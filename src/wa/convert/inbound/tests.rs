@@ -1,5 +1,9 @@
-use super::*;
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use proptest::{collection::vec, prelude::*, sample::Index};
 use whatsapp_rust::{Jid, buffa::MessageField};
+
+use super::*;
 
 fn account() -> Account {
     Account {
@@ -124,68 +128,88 @@ fn what_keeps_devices_in_step_is_no_message() {
 
 type Wrap = fn(wa::Message) -> wa::Message;
 
-fn future_proof(message: wa::Message) -> MessageField<wa::message::FutureProofMessage> {
-    MessageField::some(wa::message::FutureProofMessage {
-        message: MessageField::some(message),
-    })
+macro_rules! envelopes {
+    ($($field:ident),+ $(,)?) => {
+        [
+            ("bare", (|message| message) as Wrap),
+            ("device_sent_message", |message| wa::Message {
+                device_sent_message: MessageField::some(wa::message::DeviceSentMessage {
+                    message: MessageField::some(message),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            $((stringify!($field), |message| wa::Message {
+                $field: MessageField::some(wa::message::FutureProofMessage {
+                    message: MessageField::some(message),
+                }),
+                ..Default::default()
+            }),)+
+        ]
+    };
 }
 
 /// Every envelope that a message may come in.
-const WRAPS: [(&str, Wrap); 8] = [
-    ("bare", |message| message),
-    ("ephemeral", |message| wa::Message {
-        ephemeral_message: future_proof(message),
-        ..Default::default()
-    }),
-    ("view once", |message| wa::Message {
-        view_once_message: future_proof(message),
-        ..Default::default()
-    }),
-    ("view once 2", |message| wa::Message {
-        view_once_message_v2: future_proof(message),
-        ..Default::default()
-    }),
-    ("device sent", |message| wa::Message {
-        device_sent_message: MessageField::some(wa::message::DeviceSentMessage {
-            message: MessageField::some(message),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }),
-    ("with caption", |message| wa::Message {
-        document_with_caption_message: future_proof(message),
-        ..Default::default()
-    }),
-    ("edited", |message| wa::Message {
-        edited_message: future_proof(message),
-        ..Default::default()
-    }),
-    ("child", |message| wa::Message {
-        associated_child_message: future_proof(message),
-        ..Default::default()
-    }),
-];
+const WRAPS: [(&str, Wrap); 20] = envelopes!(
+    ephemeral_message,
+    view_once_message,
+    view_once_message_v2,
+    view_once_message_v2_extension,
+    document_with_caption_message,
+    edited_message,
+    associated_child_message,
+    lottie_sticker_message,
+    poll_creation_message_v4,
+    poll_creation_option_image_message,
+    group_mentioned_message,
+    group_status_message,
+    group_status_message_v2,
+    bot_invoke_message,
+    bot_forwarded_message,
+    question_message,
+    question_reply_message,
+    spoiler_message,
+);
 
 #[test]
-fn every_kind_is_understood_in_every_envelope() {
+fn every_kind_of_the_contract_has_a_fixture() {
+    let known: BTreeSet<String> = fixtures::all()
+        .into_iter()
+        .map(|(_, _, content)| {
+            let content = Some(content);
+            let json = serde_json::to_value(v1::MessageContent { content }).unwrap();
+            json.as_object().unwrap().keys().next().unwrap().clone()
+        })
+        .collect();
+    let contract = prost_types::FileDescriptorSet::decode(crate::proto::DESCRIPTOR_SET).unwrap();
+    let content = contract
+        .file
+        .iter()
+        .filter(|file| file.package() == "wagate.v1")
+        .flat_map(|file| &file.message_type)
+        .find(|message| message.name() == "MessageContent")
+        .unwrap();
+    let kinds = content
+        .field
+        .iter()
+        .map(|field| field.json_name().to_owned());
+    assert_eq!(known, kinds.collect());
+}
+
+#[test]
+fn every_kind_is_understood_in_every_envelope_and_in_two() {
     let names = Names::default();
     for (kind, message, wanted) in fixtures::all() {
-        for (envelope, wrap) in WRAPS {
-            let wrapped = wrap(message.clone());
-            let found = content(&wrapped, &names);
-            assert_eq!(found.as_ref(), Some(&wanted), "{kind}, {envelope}");
-            let nested = WRAPS[1].1(wrap(wrapped));
-            assert_eq!(
-                content(&nested, &names).as_ref(),
-                Some(&wanted),
-                "{kind}, nested"
-            );
-            let once = envelope.starts_with("view once");
-            assert_eq!(
-                peel(&wrap(message.clone())).view_once,
-                once,
-                "{kind}, {envelope}"
-            );
+        for (outer, wrap) in WRAPS {
+            for (inner, wrap_first) in WRAPS {
+                let wrapped = wrap(wrap_first(message.clone()));
+                let found = content(&wrapped, &names);
+                assert_eq!(found.as_ref(), Some(&wanted), "{kind}, {inner} in {outer}");
+                let once = [inner, outer]
+                    .iter()
+                    .any(|one| one.starts_with("view_once"));
+                assert_eq!(peel(&wrapped).view_once, once, "{kind}, {inner} in {outer}");
+            }
         }
     }
 }
@@ -274,41 +298,74 @@ fn what_stands_around_a_message_is_told() {
     assert_eq!(told.album_message_id, "3EB0A");
 }
 
-proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+/// Every fixture in every envelope, as it comes from the wire.
+static WIRE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let all = fixtures::all();
+    let wrapped = all.iter().flat_map(|(_, message, _)| {
+        let wrap = |(_, wrap): (_, Wrap)| codec::message_to_vec(&wrap(message.clone()));
+        WRAPS.map(wrap)
+    });
+    wrapped.collect()
+});
 
-    /// Whatever comes out of a decoded message, it is not a panic, and it is no bigger than what came.
-    #[test]
-    fn no_mutated_message_makes_a_panic(
-        which in proptest::prelude::any::<proptest::sample::Index>(),
-        envelope in 0..WRAPS.len(),
-        changes in proptest::collection::vec(
-            (proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>(), 0..3_u8),
-            0..12,
-        ),
-    ) {
-        let all = fixtures::all();
-        let (_, message, _) = &all[which.index(all.len())];
-        let mut bytes = codec::message_to_vec(&WRAPS[envelope].1(message.clone()));
-        for (place, byte, change) in changes {
-            if bytes.is_empty() {
-                break;
+/// A place in a message, a byte, and what is done with them.
+type Change = (Index, u8, u8);
+
+fn changed(mut bytes: Vec<u8>, changes: Vec<Change>) -> Vec<u8> {
+    for (place, byte, change) in changes {
+        if bytes.is_empty() {
+            break;
+        }
+        let place = place.index(bytes.len());
+        match change {
+            0 => bytes[place] = byte,
+            1 => bytes.insert(place, byte),
+            2 => {
+                bytes.remove(place);
             }
-            let place = place.index(bytes.len());
-            match change {
-                0 => bytes[place] = byte,
-                1 => bytes.insert(place, byte),
-                _ => {
-                    bytes.remove(place);
-                }
+            // Lengths and numbers at their ends, where arithmetic goes wrong.
+            3 => bytes[place] = 0xff,
+            4 => bytes.truncate(place),
+            // A part of it once more, as a field that comes twice.
+            _ => {
+                let end = (place + usize::from(byte)).min(bytes.len());
+                let part = bytes[place..end].to_vec();
+                bytes.extend(part);
             }
         }
+    }
+    bytes
+}
+
+proptest! {
+    // More where `PROPTEST_CASES` says so.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2_000)))]
+
+    /// Whatever comes out of a decoded message, it is not a panic, it is no bigger than what came, and it has a
+    /// JSON form.
+    ///
+    /// For ten minutes, to be stopped by the clock and by nothing else:
+    ///
+    /// ```sh
+    /// PROPTEST_CASES=100000000 timeout 10m cargo test --lib no_mutated_message_makes_a_panic
+    /// ```
+    #[test]
+    fn no_mutated_message_makes_a_panic(
+        which in any::<Index>(),
+        changes in vec((any::<Index>(), any::<u8>(), 0..6_u8), 0..12),
+    ) {
+        let bytes = changed(which.get(&WIRE).clone(), changes);
         if let Ok(message) = codec::message_decode(&bytes) {
             let jid = Jid::pn("15550001111");
-            let told = converted(&info(jid.clone(), jid), &message);
-            // Every field may be told twice, and an option of a poll with a digest.
-            let most = 4_096 + 128 * bytes.len();
-            proptest::prop_assert!(told.is_none_or(|told| told.encoded_len() <= most));
+            if let Some(told) = converted(&info(jid.clone(), jid), &message) {
+                // Every field may be told twice, and an option of a poll with a digest.
+                let most = 4_096 + 128 * bytes.len();
+                prop_assert!(told.encoded_len() <= most);
+                let json = serde_json::to_string(&told);
+                prop_assert!(json.is_ok(), "{:?}: {told:?}", json);
+                let back = serde_json::from_str::<v1::Message>(&json.unwrap());
+                prop_assert!(back.is_ok(), "{back:?}: {told:?}");
+            }
         }
     }
 }
