@@ -83,8 +83,6 @@ const INTEREST: &[EventKind] = &[
     EventKind::DirtyState,
     EventKind::IncomingCall,
     EventKind::MissedCall,
-    EventKind::OfflineSyncPreview,
-    EventKind::OfflineSyncCompleted,
     EventKind::RawNode,
 ];
 
@@ -112,6 +110,9 @@ pub(super) struct Link {
     lost: Arc<AtomicU32>,
     dialer: Arc<Dialer>,
     _hang_up: AbortOnDropHandle<()>,
+    /// While this is held the stanzas themselves are told. Of calls that waited for the account the library
+    /// says only that there were some, not what kind of call it was.
+    _stanzas: RawNodeLease,
     watch: Watch,
     /// How many frames had come when something was last heard.
     heard_at: Arc<AtomicU64>,
@@ -156,7 +157,6 @@ impl Link {
                 events: sender,
                 lost: lost.clone(),
                 dialer: dialer.clone(),
-                stanzas: Mutex::default(),
             })
             // Nothing here reads history yet, and an unread blob is memory and traffic for nothing.
             .skip_history_sync();
@@ -175,6 +175,7 @@ impl Link {
         redelivery.serve(Arc::downgrade(&bot.client()));
         Ok(Self {
             _hang_up: AbortOnDropHandle::new(tokio::spawn(hang_up)),
+            _stanzas: bot.client().acquire_raw_node_forwarding(),
             handle: bot.spawn(),
             events,
             lost,
@@ -330,36 +331,13 @@ struct Listener {
     events: mpsc::Sender<Arc<Event>>,
     lost: Arc<AtomicU32>,
     dialer: Arc<Dialer>,
-    /// Held while the stanzas themselves are looked at.
-    stanzas: Mutex<Option<RawNodeLease>>,
-}
-
-impl Listener {
-    /// Looks at stanzas as long as calls come that waited for the account: of those the library tells only
-    /// that there were some, not what kind of call it was.
-    fn look_at_stanzas(&self, calls: bool) {
-        let client = self.dialer.client.get().and_then(Weak::upgrade);
-        let lease = client
-            .filter(|_| calls)
-            .map(|client| client.acquire_raw_node_forwarding());
-        *self.stanzas.lock().unwrap_or_else(PoisonError::into_inner) = lease;
-    }
 }
 
 impl EventHandler for Listener {
     fn handle_event(&self, event: Arc<Event>) {
         match &*event {
             Event::Connected(_) | Event::PairingQrCode(_) => self.dialer.release(),
-            Event::OfflineSyncPreview(waiting) => {
-                self.look_at_stanzas(waiting.calls > 0);
-                return;
-            }
-            Event::OfflineSyncCompleted(_) => {
-                self.look_at_stanzas(false);
-                return;
-            }
             Event::RawNode(node) if !is_call_that_waited(node) => return,
-            Event::Disconnected(_) => self.look_at_stanzas(false),
             // They came by the hook; here they would only push others out.
             Event::Messages(batch) if batch.hook_committed => return,
             _ => {}
