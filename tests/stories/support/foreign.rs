@@ -64,10 +64,11 @@ impl Library {
     }
 }
 
+/// Found when it runs, not when it is compiled: build results that are kept between runs may come from
+/// another checkout, which need not be there any more.
 fn folder(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "foreign", name]
-        .iter()
-        .collect()
+    let checkout = std::env::current_dir().unwrap();
+    checkout.join("tests").join("foreign").join(name)
 }
 
 async fn install_baileys() -> Result<Program, String> {
