@@ -15,7 +15,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use object_store::{
-    ClientOptions, GetOptions, ObjectStore, ObjectStoreExt as _,
+    ClientOptions, GetOptions, ObjectStore, ObjectStoreExt as _, RetryConfig,
     aws::AmazonS3Builder,
     buffered::BufWriter,
     client::{
@@ -39,6 +39,8 @@ const PART: usize = 5 << 20;
 const PARTS_ON_THEIR_WAY: usize = 1;
 /// How long the object store may take to begin an answer.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Tries of a request that the object store fails: seconds in all, for a caller waits.
+const RETRIES: usize = 4;
 
 /// A bucket and the way to it.
 #[derive(Clone)]
@@ -96,7 +98,7 @@ impl Blobs {
     pub(super) fn write(&self, instance: InstanceNumber, id: MediaId) -> Writing {
         let writer = BufWriter::with_capacity(self.store.clone(), path(instance, id), PART)
             .with_max_concurrency(PARTS_ON_THEIR_WAY);
-        Writing(writer)
+        Writing(Some(writer))
     }
 
     /// Reads a part of what is there.
@@ -130,21 +132,25 @@ impl Blobs {
     }
 }
 
-/// Bytes on their way in.
-pub(super) struct Writing(BufWriter);
+/// Bytes on their way in; nothing once they are there, or can't be.
+pub(super) struct Writing(Option<BufWriter>);
 
 impl Writing {
     pub(super) async fn put(&mut self, bytes: Bytes) -> anyhow::Result<()> {
-        Ok(self.0.put(bytes).await?)
+        let writer = self.0.as_mut().context("the transfer is over")?;
+        Ok(writer.put(bytes).await?)
     }
 
-    /// After this, and not before, they are there.
+    /// After this, and not before, they are there. Where it fails, the store has given them up.
     pub(super) async fn finish(&mut self) -> anyhow::Result<()> {
-        Ok(self.0.shutdown().await?)
+        let mut writer = self.0.take().context("the transfer is over")?;
+        Ok(writer.shutdown().await?)
     }
 
-    pub(super) async fn abort(mut self) {
-        if let Err(error) = self.0.abort().await {
+    pub(super) async fn abort(self) {
+        if let Some(mut writer) = self.0
+            && let Err(error) = writer.abort().await
+        {
             tracing::debug!(%error, "an aborted transfer leaves parts to the object store");
         }
     }
@@ -160,6 +166,11 @@ fn s3(bucket: Bucket) -> anyhow::Result<impl ObjectStore> {
         .with_region(bucket.region)
         .with_access_key_id(bucket.access_key)
         .with_secret_access_key(bucket.secret_key)
+        .with_retry(RetryConfig {
+            max_retries: RETRIES,
+            retry_timeout: ANSWER,
+            ..Default::default()
+        })
         .with_http_connector(S3Connector);
     if !bucket.endpoint.is_empty() {
         builder = builder

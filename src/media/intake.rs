@@ -189,7 +189,20 @@ impl Media {
             .await?
         {
             true => Ok(row),
-            false => Err(MediaError::NotFound),
+            false => {
+                // Its instance was deleted meanwhile, and the bytes would be nobody's. A row that is there has
+                // them from somebody else.
+                if self
+                    .storage
+                    .lookup_media(row.instance, row.id)
+                    .await?
+                    .is_none()
+                {
+                    let removed = self.blobs.remove(row.instance, row.id).await;
+                    removed.map_err(|error| MediaError::Blobs(error.into()))?;
+                }
+                Err(MediaError::NotFound)
+            }
         }
     }
 

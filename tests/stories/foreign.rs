@@ -1,6 +1,7 @@
 //! The sandbox with clients that share no code with it, and through it the gateway with them: what is wrong on both
 //! sides alike cannot hide from Baileys and whatsmeow.
 
+mod bucket;
 mod calls;
 mod covered;
 mod groups;

@@ -1,6 +1,6 @@
 //! Files in and out: of any size with little memory, checked, and gone without a trace when something is wrong.
 
-mod fetching;
+pub mod fetching;
 mod sending;
 
 use std::{path::Path, time::Duration};
@@ -24,19 +24,19 @@ use crate::support::{Api, Stage, Watcher, info, program, violated_field, within}
 
 const CHUNK: usize = 256 << 10;
 
-fn metadata(told: UploadMediaMetadata) -> UploadMediaRequest {
+pub fn metadata(told: UploadMediaMetadata) -> UploadMediaRequest {
     UploadMediaRequest {
         part: Some(Part::Metadata(told)),
     }
 }
 
-fn chunk(bytes: &[u8]) -> UploadMediaRequest {
+pub fn chunk(bytes: &[u8]) -> UploadMediaRequest {
     UploadMediaRequest {
         part: Some(Part::Chunk(bytes.to_vec().into())),
     }
 }
 
-fn document(instance: &str) -> UploadMediaMetadata {
+pub fn document(instance: &str) -> UploadMediaMetadata {
     UploadMediaMetadata {
         instance: instance.to_owned(),
         kind: MediaKind::Document.into(),
@@ -44,7 +44,11 @@ fn document(instance: &str) -> UploadMediaMetadata {
     }
 }
 
-async fn upload(api: &Api, told: UploadMediaMetadata, bytes: &[u8]) -> Result<v1::Media, Status> {
+pub async fn upload(
+    api: &Api,
+    told: UploadMediaMetadata,
+    bytes: &[u8],
+) -> Result<v1::Media, Status> {
     let parts: Vec<_> = [metadata(told)]
         .into_iter()
         .chain(bytes.chunks(CHUNK).map(chunk))
@@ -52,7 +56,7 @@ async fn upload(api: &Api, told: UploadMediaMetadata, bytes: &[u8]) -> Result<v1
     send(api, stream::iter(parts)).await
 }
 
-async fn send(
+pub async fn send(
     api: &Api,
     parts: impl Stream<Item = UploadMediaRequest> + Send + 'static,
 ) -> Result<v1::Media, Status> {
@@ -60,7 +64,7 @@ async fn send(
     Ok(response.into_inner().media.unwrap())
 }
 
-async fn download(
+pub async fn download(
     api: &Api,
     media: &v1::Media,
     offset: u64,
@@ -91,7 +95,7 @@ async fn download(
     Ok(bytes)
 }
 
-fn noise(length: usize) -> Vec<u8> {
+pub fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 31 % 251) as u8).collect()
 }
 

@@ -13,7 +13,7 @@ use super::*;
 use crate::support::TestPhone;
 
 /// The next news of a media, with the state that it has now.
-pub(super) async fn until_state(watcher: &mut Watcher, state: MediaState) -> v1::MediaUpdated {
+pub async fn until_state(watcher: &mut Watcher, state: MediaState) -> v1::MediaUpdated {
     within(&format!("{state:?}"), async {
         loop {
             let event = watcher

@@ -30,7 +30,7 @@ const NODE: u32 = 20;
 /// Lines of a client's log that a failing story shows.
 const LOG_LINES: usize = 60;
 
-/// A client library of others.
+/// A library of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Library {
     Baileys,
@@ -41,25 +41,38 @@ impl Library {
     /// Installs the program around the library. `None`, said aloud, on a machine that lacks what it runs on,
     /// unless WAGATE_FOREIGN=required forbids that.
     pub async fn install(self) -> Option<Program> {
-        static BAILEYS: OnceCell<Result<Program, String>> = OnceCell::const_new();
-        static WHATSMEOW: OnceCell<Result<Program, String>> = OnceCell::const_new();
+        static BAILEYS: OnceCell<Installed> = OnceCell::const_new();
+        static WHATSMEOW: OnceCell<Installed> = OnceCell::const_new();
         let installed = match self {
             Self::Baileys => BAILEYS.get_or_init(install_baileys).await,
-            Self::Whatsmeow => WHATSMEOW.get_or_init(build_whatsmeow).await,
+            Self::Whatsmeow => WHATSMEOW.get_or_init(|| build("whatsmeow")).await,
         };
-        match installed {
-            Ok(program) => Some(program.clone()),
-            Err(missing) if std::env::var_os("WAGATE_FOREIGN").is_some_and(|v| v == "required") => {
-                panic!("{missing}, and WAGATE_FOREIGN=required")
-            }
-            Err(missing) => {
-                // The harness keeps what passing tests print, but not this.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "\n!! SKIPPED, a story with {self:?}: {missing}"
-                );
-                None
-            }
+        unless_missing(&format!("{self:?}"), installed)
+    }
+}
+
+/// The same for the server of a bucket.
+pub async fn install_bucket() -> Option<Program> {
+    static BUCKET: OnceCell<Installed> = OnceCell::const_new();
+    unless_missing("a bucket", BUCKET.get_or_init(|| build("bucket")).await)
+}
+
+/// A program, or what the machine lacks for it.
+type Installed = Result<Program, String>;
+
+fn unless_missing(what: &str, installed: &Installed) -> Option<Program> {
+    match installed {
+        Ok(program) => Some(program.clone()),
+        Err(missing) if std::env::var_os("WAGATE_FOREIGN").is_some_and(|v| v == "required") => {
+            panic!("{missing}, and WAGATE_FOREIGN=required")
+        }
+        Err(missing) => {
+            // The harness keeps what passing tests print, but not this.
+            let _ = writeln!(
+                std::io::stderr(),
+                "\n!! SKIPPED, a story with {what}: {missing}"
+            );
+            None
         }
     }
 }
@@ -71,7 +84,7 @@ fn folder(name: &str) -> PathBuf {
     checkout.join("tests").join("foreign").join(name)
 }
 
-async fn install_baileys() -> Result<Program, String> {
+async fn install_baileys() -> Installed {
     let node = version("node", "--version").await?;
     let major = node.trim_start_matches('v').split('.').next();
     let major: u32 = major.and_then(|major| major.parse().ok()).unwrap_or(0);
@@ -94,15 +107,16 @@ async fn install_baileys() -> Result<Program, String> {
     Ok(Program(vec!["node".into(), script]))
 }
 
-async fn build_whatsmeow() -> Result<Program, String> {
+/// Builds the program of a folder that is written in Go.
+async fn build(name: &str) -> Installed {
     version("go", "version").await?;
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("foreign-whatsmeow");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("foreign-{name}"));
     let mut go = Command::new("go");
     go.args(["build", "-mod=readonly", "-o"])
         .arg(&program)
         .arg(".")
         .env("CGO_ENABLED", "0")
-        .current_dir(folder("whatsmeow"));
+        .current_dir(folder(name));
     finished("go build", go).await;
     Ok(Program(vec![program]))
 }
@@ -139,13 +153,53 @@ impl Program {
 
     /// The same with a root of the certificate chain that may be a wrong one.
     pub fn start_trusting(&self, root: [u8; 32], network: &Sandbox, store: &Path) -> ForeignClient {
-        let (program, first) = self.0.split_first().expect("a program has a name");
-        let mut child = Command::new(program)
-            .args(first)
+        let mut command = self.command();
+        command
             .args(["--address", &network.address().to_string()])
             .args(["--root", &hex::encode(root)])
             .arg("--store")
-            .arg(store)
+            .arg(store);
+        ForeignClient::spawn(command)
+    }
+
+    /// Starts a bucket of this name, which this key opens; with it the address of its server.
+    pub async fn serve_bucket(
+        &self,
+        name: &str,
+        key: &str,
+        secret: &str,
+    ) -> (ForeignClient, String) {
+        let mut command = self.command();
+        command
+            .args(["--bucket", name])
+            .args(["--key", key, "--secret", secret]);
+        let mut server = ForeignClient::spawn(command);
+        let listening = server.until("listening", |_| true).await;
+        let address = listening["address"].as_str().unwrap();
+        (server, format!("http://{address}"))
+    }
+
+    fn command(&self) -> Command {
+        let (program, first) = self.0.split_first().expect("a program has a name");
+        let mut command = Command::new(program);
+        command.args(first);
+        command
+    }
+}
+
+/// A client that runs.
+pub struct ForeignClient {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Lines<BufReader<ChildStdout>>,
+    /// What it said that no story has asked for yet.
+    waiting: Vec<Value>,
+    log: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl ForeignClient {
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -164,7 +218,7 @@ impl Program {
                 kept.push_back(line);
             }
         });
-        ForeignClient {
+        Self {
             stdin: child.stdin.take(),
             stdout: BufReader::new(child.stdout.take().unwrap()).lines(),
             child,
@@ -172,19 +226,7 @@ impl Program {
             log,
         }
     }
-}
 
-/// A client that runs.
-pub struct ForeignClient {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: Lines<BufReader<ChildStdout>>,
-    /// What it said that no story has asked for yet.
-    waiting: Vec<Value>,
-    log: Arc<Mutex<VecDeque<String>>>,
-}
-
-impl ForeignClient {
     /// Takes the first event of a kind for which `wanted` holds; others stay.
     pub async fn until(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.until_one_of(&[kind], wanted).await
@@ -231,6 +273,16 @@ impl ForeignClient {
     pub async fn qr(&mut self) -> String {
         let event = self.until("qr", |_| true).await;
         event["code"].as_str().unwrap().to_owned()
+    }
+
+    /// Of a bucket: lets every request fail with an HTTP status from now on, with 0 none. Answers with the
+    /// names of its objects and how many uploads in parts are open.
+    pub async fn bucket_fails(&mut self, status: u16) -> (Vec<String>, u64) {
+        self.tell(json!({"fail": status})).await;
+        let shown = self.until("shown", |_| true).await;
+        let names = shown["objects"].as_array().unwrap().iter();
+        let names = names.map(|name| name.as_str().unwrap().to_owned());
+        (names.collect(), shown["open"].as_u64().unwrap())
     }
 
     /// Waits until it is logged in.

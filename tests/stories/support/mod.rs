@@ -17,7 +17,7 @@ use std::{future::Future, time::Duration};
 
 pub use api::{Api, info, violated_field};
 pub use attacker::{Attacker, Seed, delimited, resident};
-pub use foreign::{ForeignClient, Library, Program, Sender};
+pub use foreign::{ForeignClient, Library, Program, Sender, install_bucket};
 pub use stage::{Stage, TestPhone};
 pub use volume::Volume;
 pub use watcher::{Watcher, text_of};
