@@ -403,3 +403,6 @@ fn is_whole(patch: &SyncdPatch) -> bool {
         && !patch.external_mutations.is_set()
         && !indexes.is_empty()
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,8 +63,8 @@ pub struct MessageMark {
 #[derive(Default)]
 pub(super) struct Mirror {
     collections: BTreeMap<Collection, Known>,
-    /// By chat and message.
-    marks: BTreeMap<(String, String), MessageMark>,
+    /// By message, whichever of its names the chat has in a record.
+    marks: BTreeMap<(String, bool), MessageMark>,
 }
 
 /// One collection.
@@ -122,7 +122,7 @@ impl Phone {
             .await
     }
 
-    /// The marked messages, by chat and id: as of now, or as of when it was last switched on.
+    /// The marked messages, by id: as of now, or as of when it was last switched on.
     pub async fn marks(&self) -> Result<Vec<MessageMark>, SandboxError> {
         let mut mirror = self.mirror.lock().await;
         match self.fetch(&mut mirror, Collection::RegularHigh).await {
@@ -131,6 +131,12 @@ impl Phone {
         }
         let marked = |mark: &&MessageMark| mark.starred || mark.deleted;
         Ok(mirror.marks.values().filter(marked).cloned().collect())
+    }
+
+    /// Loses what the server can tell again.
+    #[cfg(test)]
+    pub async fn forget_mirror(&self) {
+        *self.mirror.lock().await = Mirror::default();
     }
 
     /// A companion has left a patch. Returns at once: what it asks for comes by the way that this came by.
@@ -291,7 +297,13 @@ impl Mirror {
             let macs = opened.mutation_macs.into_iter();
             known.macs = macs.map(|mac| (mac.index_mac, mac.value_mac)).collect();
             self.collections.insert(collection, known);
-            self.note(&opened.mutations);
+            let mut mutations = opened.mutations;
+            // A snapshot has no order of its own.
+            mutations.sort_by_key(|mutation| {
+                let value = mutation.action_value.as_ref();
+                value.and_then(|value| value.timestamp)
+            });
+            self.note(&mutations);
         }
         for patch in &list.patches {
             let known = self.collections.entry(collection).or_default();
@@ -309,7 +321,7 @@ impl Mirror {
             if kind != STAR && kind != DELETE_FOR_ME {
                 continue;
             }
-            let mark = self.marks.entry((chat.clone(), id.clone()));
+            let mark = self.marks.entry((id.clone(), from_me == "1"));
             let mark = mark.or_insert_with(|| MessageMark {
                 chat: chat.clone(),
                 message_id: id.clone(),

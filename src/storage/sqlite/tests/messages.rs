@@ -269,6 +269,7 @@ fn query(words: Option<&str>) -> MessageQuery {
         chats: None,
         words: words.map(str::to_owned),
         actions: false,
+        starred: false,
         before: None,
         limit: 9,
     }

@@ -137,6 +137,8 @@ fn message(instance: InstanceNumber, chat: &str, id: &str) -> MessageRow {
         target: String::new(),
         listed: true,
         words: String::new(),
+        starred: false,
+        hidden: false,
     }
 }
 
