@@ -125,9 +125,13 @@ impl Phone {
     /// The marked messages, by id: as of now, or as of when it was last switched on.
     pub async fn marks(&self) -> Result<Vec<MessageMark>, SandboxError> {
         let mut mirror = self.mirror.lock().await;
-        match self.fetch(&mut mirror, Collection::RegularHigh).await {
-            Ok(()) | Err(SandboxError::NotConnected(_)) => {}
-            Err(error) => return Err(error),
+        // Some clients leave stars where others leave what can wait.
+        for collection in Collection::EVERY {
+            match self.fetch(&mut mirror, collection).await {
+                Ok(()) => {}
+                Err(SandboxError::NotConnected(_)) => break,
+                Err(error) => return Err(error),
+            }
         }
         let marked = |mark: &&MessageMark| mark.starred || mark.deleted;
         Ok(mirror.marks.values().filter(marked).cloned().collect())

@@ -259,6 +259,7 @@ fn rewording(id: &str, words: &str) -> MessageChange {
                 EventType::MessageUpdated,
                 if row.is_some() { &words } else { "unknown" },
             )],
+            released: None,
         }),
     }
 }

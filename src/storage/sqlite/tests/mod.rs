@@ -6,6 +6,7 @@ mod devices;
 mod groups;
 mod instances;
 mod log;
+mod marks;
 mod media;
 mod messages;
 mod writer;
