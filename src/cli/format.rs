@@ -8,7 +8,8 @@ use pbjson_types::Timestamp;
 
 use crate::proto::v1::{
     Call, Chat, ConnectionUpdated, Contact, Event, Group, Instance, InstanceState, Message,
-    MessageContent, MessageStatus, Network, Party, event::Payload,
+    MessageContent, MessageDeletionScope, MessageStatus, MessageUpdateCause, Network, Party,
+    event::Payload,
 };
 
 /// A text without anything that moves a cursor, starts a new line or turns the direction of writing.
@@ -194,6 +195,15 @@ fn payload(payload: &Payload) -> String {
             }
             text
         }
+        Payload::MessageUpdated(one)
+            if matches!(
+                one.cause(),
+                MessageUpdateCause::Starred | MessageUpdateCause::Unstarred
+            ) =>
+        {
+            let cause = word(one.cause().as_str_name(), "MESSAGE_UPDATE_CAUSE_");
+            format!("{} is {cause}", plain(&one.message_id))
+        }
         Payload::MessageUpdated(one) => {
             let sender = one.sender.as_ref().map(who).unwrap_or_default();
             let now = says(one.content.as_ref());
@@ -204,7 +214,11 @@ fn payload(payload: &Payload) -> String {
         }
         Payload::MessageDeleted(one) => {
             let by = by(one.actor.as_ref());
-            format!("{} is deleted{by}", plain(&one.message_id))
+            let whose = match one.scope() {
+                MessageDeletionScope::Me => " for the account alone",
+                _ => "",
+            };
+            format!("{} is deleted{by}{whose}", plain(&one.message_id))
         }
         Payload::GroupCreated(one) => one.group.as_ref().map(group).unwrap_or_default(),
         Payload::GroupUpdated(one) => {

@@ -23,9 +23,9 @@ use crate::{
     storage::{
         AcceptOutcome, ApiKeyRow, BodyRewrite, CallQuery, CallRow, ClaimOutcome, EffectsOf,
         EventPage, EventQuery, EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow,
-        LogBounds, MessagePlace, MessageQuery, MessageRecord, MessageRow, NameOutcome, Network,
-        NewEvent, NewInstance, RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome,
-        StatusRise, Storage, StorageError, StoredEvent,
+        LogBounds, MessageChange, MessagePlace, MessageQuery, MessageRecord, MessageRow,
+        NameOutcome, Network, NewEvent, NewInstance, RecentEvents, RequestMark, Result,
+        RetentionPolicy, RevokeOutcome, StatusRise, Storage, StorageError, StoredEvent,
         contact::{ContactKey, ContactNews, ContactRow, Sighting},
         device,
         media::{MediaKeep, MediaRow},
@@ -371,6 +371,10 @@ impl Storage for Fake {
         _: StatusRise,
         _: EffectsOf,
     ) -> Result<Vec<MessageRow>> {
+        not_faked()
+    }
+
+    async fn change_message(&self, _: InstanceNumber, _: MessageChange) -> Result<bool> {
         not_faked()
     }
 

@@ -20,7 +20,7 @@ use crate::{
     events::timestamp,
     proto::v1::CallState,
     storage::{InstanceRow, StorageError},
-    wa::WaError,
+    wa::{AppStateFault, WaError},
 };
 
 pub use crate::proto::v1::ErrorReason as Reason;
@@ -30,6 +30,9 @@ pub const DOMAIN: &str = "wagate";
 
 /// When to try again where nothing better is known.
 pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// When the phone may have shared its keys.
+const KEYS_COME: Duration = Duration::from_secs(10);
 
 /// An error on its way to a caller. `Status::from` or `.into()` finishes it.
 #[derive(Debug)]
@@ -152,11 +155,13 @@ fn code(reason: Reason) -> Code {
         | Reason::GroupJoinRefused
         | Reason::GroupRefused
         | Reason::MessageNotChangeable
+        | Reason::AppStateKeysMissing
+        | Reason::AppStateRefused
         | Reason::MessageRefused => Code::FailedPrecondition,
         Reason::CursorCompacted | Reason::CursorEpochMismatch | Reason::CursorAheadOfLog => {
             Code::OutOfRange
         }
-        Reason::GroupChangedMeanwhile => Code::Aborted,
+        Reason::GroupChangedMeanwhile | Reason::AppStateConflict => Code::Aborted,
         Reason::SlowConsumer
         | Reason::StreamLimit
         | Reason::RateLimited
@@ -271,6 +276,7 @@ impl From<WaError> for Status {
                 .with("state", call_state(state))
                 .field("call_id", "must be the id of a call that rings")
                 .into(),
+            WaError::AppState(fault) => app_state_refused(fault),
             WaError::Group(refusal) => group_refused(refusal),
             WaError::File { kind, error } => media::of_message(kind, error),
             WaError::Media(error) => error.into(),
@@ -295,6 +301,25 @@ impl From<WaError> for Status {
             WaError::Storage(error) => error.into(),
         }
     }
+}
+
+/// Why what the account's devices share stays as it is.
+fn app_state_refused(fault: AppStateFault) -> Status {
+    let sentence = fault.to_string();
+    match fault {
+        AppStateFault::KeysMissing => {
+            refuse(Reason::AppStateKeysMissing, sentence).retry_after(KEYS_COME)
+        }
+        AppStateFault::Conflict => refuse(Reason::AppStateConflict, sentence),
+        AppStateFault::Refused { code: None } => refuse(Reason::AppStateRefused, sentence),
+        AppStateFault::Refused { code: Some(code) } => {
+            refuse(Reason::AppStateRefused, sentence).with("code", code)
+        }
+        AppStateFault::RateLimited(patience) => {
+            refuse(Reason::WhatsappRateLimited, sentence).retry_after(patience)
+        }
+    }
+    .into()
 }
 
 /// The name of a state as callers see it.

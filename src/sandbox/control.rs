@@ -167,6 +167,27 @@ impl SandboxService for ControlService {
         messages::send(&self.sandbox, request.into_inner()).await
     }
 
+    async fn star_message(
+        &self,
+        request: Request<pb::StarMessageRequest>,
+    ) -> Answer<pb::StarMessageResponse> {
+        messages::star(&self.sandbox, request.into_inner()).await
+    }
+
+    async fn delete_message_for_me(
+        &self,
+        request: Request<pb::DeleteMessageForMeRequest>,
+    ) -> Answer<pb::DeleteMessageForMeResponse> {
+        messages::delete_for_me(&self.sandbox, request.into_inner()).await
+    }
+
+    async fn list_message_marks(
+        &self,
+        request: Request<pb::ListMessageMarksRequest>,
+    ) -> Answer<pb::ListMessageMarksResponse> {
+        messages::marks(&self.sandbox, &request.into_inner().phone).await
+    }
+
     async fn create_group(
         &self,
         request: Request<pb::CreateGroupRequest>,

@@ -22,6 +22,7 @@ use super::{
     manner::Manner,
     phone::{
         Phone,
+        app_state::MessageMark,
         inbox::InboxMessage,
         send::{SentText, check_text},
     },
@@ -282,6 +283,36 @@ impl Sandbox {
             }
         }
         Err(error)
+    }
+
+    /// A phone stars a message in its inbox, or no longer.
+    pub async fn star_message(
+        &self,
+        phone: Number,
+        chat: Chat,
+        message_id: &str,
+        starred: bool,
+    ) -> Result<(), SandboxError> {
+        let (_, key) = self.target(phone, chat, message_id)?;
+        self.network.find_phone(phone)?.star(&key, starred).await
+    }
+
+    /// A phone deletes a message in its inbox for its own account alone. It stays in the inbox.
+    pub async fn delete_message_for_me(
+        &self,
+        phone: Number,
+        chat: Chat,
+        message_id: &str,
+        delete_media: bool,
+    ) -> Result<(), SandboxError> {
+        let (found, key) = self.target(phone, chat, message_id)?;
+        let phone = self.network.find_phone(phone)?;
+        phone.delete_for_me(&key, delete_media, found.time).await
+    }
+
+    /// The messages that a phone shows as starred or hides because they are deleted for its account.
+    pub async fn message_marks(&self, phone: Number) -> Result<Vec<MessageMark>, SandboxError> {
+        self.network.find_phone(phone)?.marks().await
     }
 
     /// A message in a phone's inbox, and the key that names it to others in the chat.

@@ -6,6 +6,7 @@
 //! and never talks to the real network.
 
 mod address;
+mod app_state;
 mod audience;
 mod calls;
 mod control;
@@ -57,6 +58,7 @@ pub use manner::Manner;
 pub use media::{MediaFault, MediaFaultAction};
 pub use messages::{Chat, PhonePoll};
 pub use model::GroupAdds;
+pub use phone::app_state::MessageMark;
 pub use phone::calls::{CallProgress, Callee, PhoneCall};
 pub use phone::groups::{GroupSetting, Invitation, Joined, MemberChange, MemberOutcome, NewGroup};
 pub use phone::{PhoneOptions, inbox::InboxMessage, send::SentText};

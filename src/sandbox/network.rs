@@ -18,6 +18,7 @@ use waproto::whatsapp::ClientPayload;
 
 use super::{
     address::{DeviceAddress, Lid, Namespace, Number, User},
+    app_state::{Collection, PatchLog, Place},
     error::SandboxError,
     faults::{Direction, Fate, Faults, Refusal},
     group::{Group, GroupId},
@@ -115,6 +116,8 @@ pub struct State {
     pub(super) invites: HashMap<String, GroupId>,
     pub(super) prekeys: HashMap<DeviceAddress, PreKeyPool>,
     pub(super) queues: HashMap<DeviceAddress, Queue>,
+    /// The app state of every account, as far as there is any.
+    pub(super) app_state: HashMap<Place, PatchLog>,
     pub(super) links: HashMap<DeviceAddress, Link>,
     pub(super) pairings: HashMap<ConnectionId, Pairing>,
     pub(super) faults: Faults,
@@ -158,8 +161,16 @@ impl Network {
         store.commit(&batch)?;
         let accounts = Account::load(records)?;
         let (mut lids, mut prekeys, mut queues) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut app_state = HashMap::new();
         for account in accounts.values() {
             lids.insert(account.lid, account.number);
+            for collection in Collection::EVERY {
+                let place = Place {
+                    number: account.number,
+                    collection,
+                };
+                app_state.insert(place, PatchLog::load(records, place)?);
+            }
             for address in account.addresses() {
                 prekeys.insert(address, PreKeyPool::load(records, address)?);
                 queues.insert(address, Queue::load(records, address)?);
@@ -181,6 +192,7 @@ impl Network {
                 invites,
                 prekeys,
                 queues,
+                app_state,
                 links: HashMap::new(),
                 pairings: HashMap::new(),
                 faults: Faults::default(),

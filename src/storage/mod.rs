@@ -307,6 +307,10 @@ pub struct MessageRow {
     pub listed: bool,
     /// What it can be found by.
     pub words: String,
+    /// The account has starred it.
+    pub starred: bool,
+    /// The account has deleted it for itself: nobody is shown it, and it does not come back.
+    pub hidden: bool,
 }
 
 /// What comes of storing a message.
@@ -388,6 +392,8 @@ pub struct Changed {
     pub row: Option<MessageRow>,
     /// What the log says of it.
     pub events: Vec<NewEvent>,
+    /// The media that it no longer has: its bytes go, unless another message has had it too.
+    pub released: Option<MediaId>,
 }
 
 /// Makes what comes of a message's new status from the row as it is after it, inside the
@@ -414,6 +420,8 @@ pub struct MessageQuery {
     pub words: Option<String>,
     /// Also those that only do something to others.
     pub actions: bool,
+    /// Only those that are starred.
+    pub starred: bool,
     /// Only older than this.
     pub before: Option<MessagePlace>,
     /// Most rows.
@@ -669,7 +677,11 @@ pub trait Storage: Send + Sync + 'static {
         rise: StatusRise,
         effects: EffectsOf,
     ) -> Result<Vec<MessageRow>>;
-    /// Finds a message by WhatsApp's id, newest first where several chats hold it.
+    /// Changes a stored message, or does what is done where it is not stored. Says whether it changed.
+    async fn change_message(&self, instance: InstanceNumber, change: MessageChange)
+    -> Result<bool>;
+    /// Finds a message by WhatsApp's id, newest first where several chats hold it. Like all that read messages, it
+    /// passes over those that are hidden.
     async fn lookup_message(
         &self,
         instance: InstanceNumber,

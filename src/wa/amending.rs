@@ -9,6 +9,7 @@ use prost::Message as _;
 use whatsapp_rust::{buffa::MessageField, waproto::whatsapp as wa};
 
 use super::{
+    app_state,
     convert::{ids::is_same, inbound, outbound, rows, secrets::Parent, words::words},
     polls,
 };
@@ -92,6 +93,7 @@ impl Carrier {
             content: edit.content.as_deref().cloned(),
             edit_id: self.message.id.clone(),
             message: None,
+            cause: v1::MessageUpdateCause::Edited.into(),
         };
         let Some(row) = target else {
             return self.told(None, Payload::MessageUpdated(updated));
@@ -108,6 +110,7 @@ impl Carrier {
         updated.message = Some(v1::Message {
             status: row.status,
             status_reason: row.status_reason.clone(),
+            starred: row.starred,
             ..known.clone()
         });
         let raw = self.raw.as_ref().map(|new| edited_raw(&row.raw, new));
@@ -123,6 +126,7 @@ impl Carrier {
             from_me: false,
             actor: self.message.sender.clone(),
             deletion_id: self.message.id.clone(),
+            scope: v1::MessageDeletionScope::Everybody.into(),
         };
         let Some(row) = target else {
             return self.told(None, Payload::MessageDeleted(deleted));
@@ -160,6 +164,7 @@ impl Carrier {
                 self.time,
                 &dedupe_key,
             )],
+            released: None,
         }
     }
 }
@@ -169,6 +174,12 @@ pub(super) fn late(instance: &InstanceRow, message: &MessageRow) -> Late {
     let (instance, message) = (instance.clone(), message.clone());
     Late(Arc::new(move |early| {
         let known = rows::message(early).ok()?;
+        if early.hidden {
+            let same = is_same_chat(early, &known, &message);
+            return same
+                .then(|| app_state::noted(&instance, early, known, &message))
+                .flatten();
+        }
         match known.content.as_ref()?.content.as_ref()? {
             Content::PollVote(_) => {
                 let opened = polls::opened(early, &Parent::of(&message)?)?;
@@ -240,11 +251,13 @@ fn late_vote(instance: &InstanceRow, vote: &MessageRow, content: Content) -> Mes
                 content: known.content.clone(),
                 edit_id: String::new(),
                 message: Some(known.clone()),
+                cause: v1::MessageUpdateCause::VoteOpened.into(),
             });
             let dedupe_key = format!("opened/{}", row.message_id);
             Changed {
                 events: vec![events::compose(&instance, payload, row.time, &dedupe_key)],
                 row: Some(rewritten(row, &known, None)),
+                released: None,
             }
         }),
     }

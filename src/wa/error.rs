@@ -1,6 +1,6 @@
 //! What can go wrong between a caller and WhatsApp.
 
-use super::groups::GroupRefusal;
+use super::{app_state::AppStateFault, groups::GroupRefusal};
 use crate::{
     domain::{ids::InstanceName, session::SessionState},
     media::MediaError,
@@ -73,6 +73,9 @@ pub enum WaError {
     /// The call is answered, rejected or over.
     #[error("the call rings no more")]
     CallEnded(CallState),
+    /// What the account's devices share can't be changed.
+    #[error(transparent)]
+    AppState(#[from] AppStateFault),
     /// Something about a group can't be done.
     #[error(transparent)]
     Group(#[from] GroupRefusal),

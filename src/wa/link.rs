@@ -84,6 +84,8 @@ const INTEREST: &[EventKind] = &[
     EventKind::IncomingCall,
     EventKind::MissedCall,
     EventKind::RawNode,
+    EventKind::StarUpdate,
+    EventKind::DeleteMessageForMeUpdate,
 ];
 
 /// Frames that may come in a row of which nothing is heard, before somebody asks.

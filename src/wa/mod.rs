@@ -7,6 +7,7 @@
 
 mod addresses;
 mod amending;
+mod app_state;
 #[doc(hidden)]
 pub mod bench;
 mod calls;
@@ -19,6 +20,7 @@ mod http;
 mod link;
 mod media;
 mod networks;
+mod once;
 mod outbound;
 mod pairing;
 mod polls;
@@ -28,6 +30,7 @@ mod session;
 mod store;
 mod supervision;
 
+pub use app_state::{AppState, AppStateFault};
 pub use convert::{
     inbound::poll_option,
     rows::{

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
 use super::{
+    app_state::AppState,
     error::WaError,
     groups::Groups,
     media::Uploads,
@@ -251,6 +252,13 @@ impl Registry {
         let sessions = self.sessions();
         let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
         Ok(handle.groups.clone())
+    }
+
+    /// What the devices of an instance's account share.
+    pub fn app_state(&self, number: InstanceNumber) -> Result<Arc<AppState>, WaError> {
+        let sessions = self.sessions();
+        let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
+        Ok(handle.app_state.clone())
     }
 
     /// Rejects a call that rings.

@@ -23,6 +23,7 @@ use whatsapp_rust::types::events::Event;
 use self::{observing::show, writing::Details};
 use super::{
     addresses::Addresses,
+    app_state::AppState,
     calls::Calls,
     contacts::Contacts,
     error::WaError,
@@ -100,6 +101,7 @@ pub(super) struct Handle {
     pub(super) outbox: Arc<Outbox>,
     pub(super) groups: Arc<Groups>,
     pub(super) calls: Arc<Calls>,
+    pub(super) app_state: Arc<AppState>,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -132,6 +134,12 @@ pub(super) fn spawn(
         uploads: shared.uploads.clone(),
         stop: stop.clone(),
     });
+    let app_state = AppState::new(
+        shared.storage.clone(),
+        seen.clone(),
+        open.clone(),
+        stop.clone(),
+    );
     let calls = Calls::spawn(
         shared.storage.clone(),
         seen,
@@ -147,6 +155,7 @@ pub(super) fn spawn(
         contacts,
         groups: groups.clone(),
         calls: calls.clone(),
+        app_state: app_state.clone(),
         inbox,
         link: None,
         starting: None,
@@ -159,6 +168,7 @@ pub(super) fn spawn(
         outbox,
         groups,
         calls,
+        app_state,
         task: tokio::spawn(session.run(first_delay)),
     }
 }
@@ -170,6 +180,7 @@ struct Session {
     contacts: Contacts,
     groups: Arc<Groups>,
     calls: Arc<Calls>,
+    app_state: Arc<AppState>,
     inbox: mpsc::Receiver<Box<Command>>,
     link: Option<Link>,
     starting: Option<JoinHandle<Link>>,

@@ -6,6 +6,7 @@ mod calls;
 mod covered;
 mod groups;
 mod kinds;
+mod marks;
 mod with_wagate;
 
 use tempfile::TempDir;

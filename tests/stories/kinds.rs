@@ -4,6 +4,7 @@ mod business;
 mod doing;
 mod filled;
 mod finding;
+mod marks;
 mod order;
 mod polls;
 mod saying;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     domain::{ids::InstanceNumber, recipient::Recipient},
@@ -11,7 +11,7 @@ use crate::{
         status::{self, Reason, refuse},
     },
     proto::v1,
-    storage::{MessagePlace, MessageQuery, MessageRow, Storage},
+    storage::{MessagePlace, MessageQuery, MessageRow, RequestMark, Storage},
     wa::message_resource,
 };
 
@@ -45,6 +45,18 @@ pub(super) async fn one(
             .field(field, "must be the id of a message of the instance")
             .into(),
     )
+}
+
+/// What was found; nothing where a request may have been answered before the message went.
+pub(super) fn unless_repeated(
+    found: Result<MessageRow, Status>,
+    request: &Option<RequestMark>,
+) -> Result<Option<MessageRow>, Status> {
+    match found {
+        Ok(row) => Ok(Some(row)),
+        Err(status) if status.code() == Code::NotFound && request.is_some() => Ok(None),
+        Err(status) => Err(status),
+    }
 }
 
 /// Whether a message lies in this chat, by whichever of its names.
@@ -114,6 +126,7 @@ pub(super) struct Pages {
     pub(super) chats: Option<Vec<String>>,
     pub(super) words: Option<String>,
     pub(super) actions: bool,
+    pub(super) starred: bool,
 }
 
 impl Pages {
@@ -133,6 +146,7 @@ impl Pages {
             chats: self.chats,
             words: self.words,
             actions: self.actions,
+            starred: self.starred,
             before: before.transpose()?,
             // One more than asked for tells whether there is a next page.
             limit: size + 1,

@@ -391,6 +391,39 @@ impl MessageService for Messages {
         Ok(Response::new(v1::PinMessageResponse { message }))
     }
 
+    async fn star_message(
+        &self,
+        request: Request<v1::StarMessageRequest>,
+    ) -> Result<Response<v1::StarMessageResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let mark = mark!(called, "StarMessage")?;
+        let (row, asked) = (called.row, called.asked);
+        let about = self.find(&row, &asked.message_id, &asked.chat).await;
+        let about = finding::unless_repeated(about, &mark)?;
+        let state = self.registry.app_state(row.number)?;
+        Ok(Response::new(state.star(about, asked.starred, mark).await?))
+    }
+
+    async fn delete_message_for_me(
+        &self,
+        request: Request<v1::DeleteMessageForMeRequest>,
+    ) -> Result<Response<v1::DeleteMessageForMeResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let mark = mark!(called, "DeleteMessageForMe")?;
+        let (row, asked) = (called.row, called.asked);
+        let about = self.find(&row, &asked.message_id, &asked.chat).await;
+        let about = finding::unless_repeated(about, &mark)?;
+        let media = asked.delete_media.unwrap_or(true);
+        let state = self.registry.app_state(row.number)?;
+        Ok(Response::new(
+            state.delete_for_me(about, media, mark).await?,
+        ))
+    }
+
     async fn mark_messages_read(
         &self,
         request: Request<v1::MarkMessagesReadRequest>,
@@ -447,6 +480,7 @@ impl MessageService for Messages {
             chats: Some(chats),
             words: None,
             actions: asked.include_actions,
+            starred: asked.starred_only,
         };
         let (messages, next_page_token) = pages
             .read(storage, row.number, asked.page_size, &asked.page_token)
@@ -471,6 +505,7 @@ impl MessageService for Messages {
             words: Some(finding::query(asked.query)?),
             chats: finding::chats(storage, row.number, &asked.chat).await?,
             actions: false,
+            starred: asked.starred_only,
         };
         let (messages, next_page_token) = pages
             .read(storage, row.number, asked.page_size, &asked.page_token)

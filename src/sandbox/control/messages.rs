@@ -4,7 +4,7 @@ use tonic::Response;
 
 use super::{Answer, duration, number, timestamp};
 use crate::proto::sandbox_v1::{self as pb, send_message_request::Content};
-use crate::sandbox::{Chat, Manner, PhonePoll, Sandbox, SandboxError};
+use crate::sandbox::{Chat, Manner, MessageMark, PhonePoll, Sandbox, SandboxError};
 
 /// What the wire calls statuses.
 const STATUS: &str = "status@broadcast";
@@ -84,4 +84,48 @@ pub(super) async fn send(
         id: sent.id,
         send_time: Some(timestamp(sent.time)),
     }))
+}
+
+pub(super) async fn star(
+    sandbox: &Sandbox,
+    request: pb::StarMessageRequest,
+) -> Answer<pb::StarMessageResponse> {
+    let phone = number("phone", &request.phone)?;
+    let chat = chat(sandbox, &request.chat)?;
+    sandbox
+        .star_message(phone, chat, &request.message_id, request.starred)
+        .await?;
+    Ok(Response::new(pb::StarMessageResponse {}))
+}
+
+pub(super) async fn delete_for_me(
+    sandbox: &Sandbox,
+    request: pb::DeleteMessageForMeRequest,
+) -> Answer<pb::DeleteMessageForMeResponse> {
+    let phone = number("phone", &request.phone)?;
+    let chat = chat(sandbox, &request.chat)?;
+    sandbox
+        .delete_message_for_me(phone, chat, &request.message_id, request.delete_media)
+        .await?;
+    Ok(Response::new(pb::DeleteMessageForMeResponse {}))
+}
+
+pub(super) async fn marks(sandbox: &Sandbox, phone: &str) -> Answer<pb::ListMessageMarksResponse> {
+    let marks = sandbox.message_marks(number("phone", phone)?).await?;
+    Ok(Response::new(pb::ListMessageMarksResponse {
+        marks: marks.into_iter().map(Into::into).collect(),
+    }))
+}
+
+impl From<MessageMark> for pb::MessageMark {
+    fn from(mark: MessageMark) -> Self {
+        Self {
+            chat: mark.chat,
+            message_id: mark.message_id,
+            from_me: mark.from_me,
+            participant: mark.participant,
+            starred: mark.starred,
+            deleted_for_me: mark.deleted,
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Requests of linked devices: one table from (namespace, type, child) to the answer, 501 for all else.
 
+mod app_state;
 pub mod encrypt;
 mod groups;
 mod media;
@@ -40,7 +41,7 @@ pub fn handle(state: &mut State, from: DeviceAddress, node: &Node) {
         ("encrypt", "get", "count") => Ok(encrypt::count(state, from)),
         ("encrypt", "get", "digest") => encrypt::digest(state, from),
         ("usync", "get", "usync") => usync::answer(state, node),
-        ("w:sync:app:state", "set" | "get", "sync") => session::app_state(node),
+        ("w:sync:app:state", "set" | "get", "sync") => app_state::sync(state, from, node),
         ("abt", "get", "props") => Ok(session::props()),
         ("blocklist", "get", _) => Ok(Vec::new()),
         ("privacy", "get", "privacy") => session::privacy(state, from),

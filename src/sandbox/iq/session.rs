@@ -1,4 +1,4 @@
-//! Small requests around a session: properties, privacy, app state without content, removal of a device.
+//! Small requests around a session: properties, privacy, removal of a device.
 
 use wacore_binary::{Node, builder::NodeBuilder};
 
@@ -74,35 +74,6 @@ fn category(name: &'static str, value: &'static str) -> Node {
         .attr("name", name)
         .attr("value", value)
         .build()
-}
-
-/// Every collection is empty. A patch has nowhere to go yet and is refused with the whole request.
-pub(super) fn app_state(node: &Node) -> Answer {
-    let sync = node
-        .get_optional_child("sync")
-        .ok_or(WireError::BAD_REQUEST)?;
-    let mut collections = Vec::new();
-    for collection in sync.get_children_by_tag("collection") {
-        let has_patch = collection.get_optional_child("patch").is_some()
-            || collection
-                .get_optional_child_by_tag(&["patches", "patch"])
-                .is_some();
-        if has_patch {
-            return Err(WireError::NOT_IMPLEMENTED);
-        }
-        let name = wire::text(collection, "name").ok_or(WireError::BAD_REQUEST)?;
-        collections.push(
-            NodeBuilder::new("collection")
-                .attr("name", name)
-                .attr(
-                    "version",
-                    wire::number::<u64>(collection, "version").unwrap_or(0),
-                )
-                .attr("has_more_patches", "false")
-                .build(),
-        );
-    }
-    Ok(vec![NodeBuilder::new("sync").children(collections).build()])
 }
 
 /// A device takes itself, or the phone one of its companions, off the account.

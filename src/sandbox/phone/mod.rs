@@ -3,6 +3,7 @@
 //! It is on the network like any other device: by a link, through the same routing, queue and faults. What it
 //! needs before a message (who has which devices, their bundles) it asks the network directly.
 
+pub mod app_state;
 mod ask;
 pub mod calls;
 mod forge;
@@ -42,6 +43,7 @@ use super::{
     store::{Batch, Records, base64_bytes},
     wire,
 };
+use app_state::Mirror;
 use ask::Replies;
 use calls::Calls;
 use inbox::Inbox;
@@ -93,6 +95,7 @@ pub struct Phone {
     /// Whether it is.
     present: watch::Sender<bool>,
     calls: Calls,
+    mirror: Mutex<Mirror>,
 }
 
 /// What changes as a phone talks.
@@ -274,6 +277,7 @@ impl Phone {
             on: watch::Sender::new(true),
             present: watch::Sender::new(false),
             calls: Calls::default(),
+            mirror: Mutex::default(),
             keys: std::sync::Mutex::new(Arc::new(keys)),
         })
     }

@@ -55,6 +55,9 @@ impl Phone {
                         _ => self.upload_prekeys(network, connection).await,
                     }
                 }
+                if wire::is(node, "type", "server_sync") {
+                    self.hear_of_patches(network, node);
+                }
                 self.acknowledge(network, connection, node);
             }
             "ib" if node.get_optional_child("offline_preview").is_some() => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wacore_binary::Node;
 
-use super::{PREKEYS, Phone, PhoneKeys, StoredPhone, sender_keys::SenderKeys};
+use super::{PREKEYS, Phone, PhoneKeys, StoredPhone, app_state::Mirror, sender_keys::SenderKeys};
 use crate::sandbox::{
     address::{DeviceAddress, Namespace, Number},
     error::SandboxError,
@@ -20,6 +20,8 @@ impl Phone {
     /// Installs WhatsApp anew. The account's linked devices are unlinked: the key that vouched for them is gone.
     pub async fn reinstall(&self) -> Result<(), SandboxError> {
         let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
+        // First: whoever fetches app state waits for what a phone with a busy mind does not hear.
+        let mut mirror = self.mirror.lock().await;
         // Nothing is encrypted or read meanwhile.
         let mut mind = self.mind.lock().await;
         let keys = Arc::new(PhoneKeys::new(StoredPhone::generate()?)?);
@@ -41,6 +43,8 @@ impl Phone {
         mind.signal = signal;
         mind.sender_keys = SenderKeys::load(self.number, &Records::default())?;
         mind.outbox.clear();
+        // What was sealed with the old key nobody opens any more.
+        *mirror = Mirror::default();
         Ok(())
     }
 
@@ -73,11 +77,13 @@ impl State {
         account.adv_raw_id = rand::random();
         account.key_index_list = adv::sign_key_indexes(&keys.identity, &account)?;
         account.save(&mut batch);
+        self.clear_app_state(phone.address(), &mut batch);
         let pool = self.prekeys.entry(phone.address()).or_default();
         pool.clear(phone.address(), &mut batch);
         pool.add(phone.address(), prekeys, &mut batch);
         self.commit(&batch)?;
         self.accounts.insert(number, account);
+        self.drop_app_state(phone.address());
         phone.replace_keys(keys.clone());
         self.abort_pairings(number);
         self.tell_of_new_identity(number);

@@ -1,6 +1,7 @@
 //! The network against the real client library, over a real socket, with no feature of the library that weakens it:
 //! the client pins the network's key as a gateway instance does.
 
+mod app_state;
 mod control;
 mod faults;
 mod groups;

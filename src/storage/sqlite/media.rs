@@ -17,7 +17,7 @@ use crate::{
         media::{MediaKind, MediaState},
     },
     storage::{
-        NewEvent, Result,
+        MessageRow, NewEvent, Result,
         media::{MediaKeep, MediaRow},
     },
 };
@@ -165,6 +165,16 @@ pub(super) async fn keep(
     unit: &mut Unit,
 ) -> Result<bool> {
     let (instance, id, keep) = work;
+    sqlx::query(
+        "INSERT OR IGNORE INTO media_shared (instance, id) SELECT instance, id FROM media \
+         WHERE instance = ?1 AND id = ?2 AND message_id <> '' AND (message_id <> ?3 OR chat <> ?4)",
+    )
+    .bind(instance.0)
+    .bind(id.to_string())
+    .bind(&keep.message_id)
+    .bind(&keep.chat)
+    .execute(unit.connection().await?)
+    .await?;
     // Several messages may have it: it belongs to the first, and stays for the one that keeps it longest.
     let done = sqlx::query(
         "UPDATE media SET chat = iif(message_id = '', ?1, chat), \
@@ -180,6 +190,22 @@ pub(super) async fn keep(
     .execute(unit.connection().await?)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Lets the bytes of a media go with the message that has it, if no other one has had it.
+pub(super) async fn release(unit: &mut Unit, message: &MessageRow, id: MediaId) -> Result<()> {
+    sqlx::query(
+        "UPDATE media SET expire_time = 0, attempt_time = NULL \
+         WHERE instance = ?1 AND id = ?2 AND message_id = ?3 AND chat = ?4 AND state <> 0 \
+         AND NOT EXISTS (SELECT 1 FROM media_shared WHERE instance = ?1 AND id = ?2)",
+    )
+    .bind(message.instance.0)
+    .bind(id.to_string())
+    .bind(&message.message_id)
+    .bind(&message.chat)
+    .execute(unit.connection().await?)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn list_due(
@@ -234,10 +260,15 @@ async fn list(
 
 pub(super) async fn remove(work: &(InstanceNumber, MediaId), unit: &mut Unit) -> Result<()> {
     let (instance, id) = work;
-    sqlx::query("DELETE FROM media WHERE instance = ? AND id = ?")
-        .bind(instance.0)
-        .bind(id.to_string())
-        .execute(unit.connection().await?)
-        .await?;
+    for statement in [
+        "DELETE FROM media WHERE instance = ? AND id = ?",
+        "DELETE FROM media_shared WHERE instance = ? AND id = ?",
+    ] {
+        sqlx::query(statement)
+            .bind(instance.0)
+            .bind(id.to_string())
+            .execute(unit.connection().await?)
+            .await?;
+    }
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::collections::{HashSet, hash_map::Entry};
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
-use super::{error, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work};
+use super::{
+    error, media, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work,
+};
 use crate::{
     domain::ids::InstanceNumber,
     storage::{
@@ -26,7 +28,7 @@ macro_rules! with_columns {
             " instance, message_id, chat, sender, from_me, outbound, time, status, \
              previous_status, status_reason, ",
             $says,
-            ", target, listed, words ",
+            ", target, listed, words, starred, hidden ",
             $after
         )
     };
@@ -74,12 +76,15 @@ pub(super) fn message_of(row: &SqliteRow) -> Result<MessageRow> {
         target: row.try_get(12)?,
         listed: row.try_get(13)?,
         words: row.try_get(14)?,
+        starred: row.try_get(15)?,
+        hidden: row.try_get(16)?,
     })
 }
 
 /// Begins the statement that inserts messages.
 pub(super) const INSERT: &str = "INSERT INTO message (instance, message_id, chat, sender, from_me, \
-     outbound, time, status, previous_status, status_reason, body, raw, target, listed, words)";
+     outbound, time, status, previous_status, status_reason, body, raw, target, listed, words, \
+     starred, hidden)";
 
 /// A message's values for it.
 pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
@@ -97,7 +102,9 @@ pub(super) fn push_values(mut row: rows::Values<'_>, message: &MessageRow) {
         .push_bind(&message.raw[..])
         .push_bind(&*message.target)
         .push_bind(message.listed)
-        .push_bind(&*message.words);
+        .push_bind(&*message.words)
+        .push_bind(message.starred)
+        .push_bind(message.hidden);
 }
 
 /// What stands in for a message gives way to it; all else stays.
@@ -105,7 +112,7 @@ const NEW: &str = "ON CONFLICT (instance, message_id, chat, sender) DO UPDATE SE
      from_me = excluded.from_me, time = excluded.time, status = excluded.status, \
      previous_status = excluded.previous_status, body = excluded.body, raw = excluded.raw, \
      target = excluded.target, listed = excluded.listed, words = excluded.words \
-     WHERE message.status = 0 AND excluded.status <> 0 \
+     WHERE message.status = 0 AND excluded.status <> 0 AND message.hidden = 0 \
      RETURNING instance, message_id, chat, sender, status = 0";
 
 /// Most messages that are looked at for what they do to one that comes after them.
@@ -224,8 +231,8 @@ async fn take_effect(unit: &mut Unit, instance: InstanceNumber, effects: &Effect
     Ok(())
 }
 
-/// Changes the first of the messages with this id that can be changed so.
-async fn apply(unit: &mut Unit, instance: InstanceNumber, change: &MessageChange) -> Result<()> {
+/// Changes the first of the messages with this id that can be changed so. False where none can.
+async fn apply(unit: &mut Unit, instance: InstanceNumber, change: &MessageChange) -> Result<bool> {
     if unit.holds_outbound(instance, std::slice::from_ref(&change.message_id)) {
         unit.flush().await?;
     }
@@ -244,26 +251,44 @@ async fn apply(unit: &mut Unit, instance: InstanceNumber, change: &MessageChange
         .fetch_all(unit.connection().await?)
         .await?;
     if found.is_empty() {
-        return unit.append((change.apply)(None).events);
+        unit.append((change.apply)(None).events)?;
+        return Ok(false);
     }
     for row in &found {
         let changed = (change.apply)(Some(&message_of(row)?));
         if let Some(row) = &changed.row {
             rewrite(unit.connection().await?, row).await?;
-            return unit.append(changed.events);
+            if let Some(id) = changed.released {
+                media::release(unit, row, id).await?;
+            }
+            unit.append(changed.events)?;
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
+}
+
+pub(super) async fn change(
+    work: &(InstanceNumber, MessageChange),
+    unit: &mut Unit,
+) -> Result<bool> {
+    let (instance, change) = work;
+    if unit.is_deleted(*instance)? {
+        return Ok(false);
+    }
+    apply(unit, *instance, change).await
 }
 
 async fn rewrite(connection: &mut SqliteConnection, row: &MessageRow) -> Result<()> {
     sqlx::query(
-        "UPDATE message SET body = ?, raw = ?, words = ? \
+        "UPDATE message SET body = ?, raw = ?, words = ?, starred = ?, hidden = ? \
          WHERE instance = ? AND message_id = ? AND chat = ? AND sender = ?",
     )
     .bind(&row.body[..])
     .bind(&row.raw[..])
     .bind(&*row.words)
+    .bind(row.starred)
+    .bind(row.hidden)
     .bind(row.instance.0)
     .bind(&*row.message_id)
     .bind(&*row.chat)
@@ -512,7 +537,7 @@ pub(super) async fn lookup(
     let row = sqlx::query(with_columns!(
         "SELECT",
         "FROM message WHERE instance = ? AND message_id = ? AND (? IS NULL OR chat = ?) \
-             ORDER BY time DESC LIMIT 1"
+             AND hidden = 0 ORDER BY time DESC LIMIT 1"
     ))
     .bind(instance.0)
     .bind(message_id)
@@ -531,7 +556,7 @@ pub(super) async fn list(
 ) -> Result<Vec<MessageRow>> {
     sqlx::query(with_columns!(
         "SELECT",
-        "FROM message WHERE instance = ? AND message_id = ? ORDER BY time DESC LIMIT ?"
+        "FROM message WHERE instance = ? AND message_id = ? AND hidden = 0 ORDER BY time DESC LIMIT ?"
     ))
     .bind(instance.0)
     .bind(message_id)

@@ -49,9 +49,10 @@ use self::{
 };
 use super::{
     AcceptOutcome, ApiKeyRow, CallQuery, CallRow, ClaimOutcome, EffectsOf, EventPage, EventQuery,
-    EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessagePlace,
-    MessageQuery, MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance, RecentEvents,
-    RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage, StoredEvent,
+    EventsOf, GroupChange, GroupRow, InstanceChange, InstanceRow, LogBounds, MessageChange,
+    MessagePlace, MessageQuery, MessageRecord, MessageRow, NameOutcome, NewEvent, NewInstance,
+    RecentEvents, RequestMark, Result, RetentionPolicy, RevokeOutcome, StatusRise, Storage,
+    StoredEvent,
     contact::{ContactKey, ContactNews, ContactRow, Sighting},
     device::DeviceStorage,
     media::{MediaKeep, MediaRow},
@@ -367,6 +368,18 @@ impl Storage for SqliteStorage {
             effects,
         };
         self.writer.write(work).await
+    }
+
+    async fn change_message(
+        &self,
+        instance: InstanceNumber,
+        change: MessageChange,
+    ) -> Result<bool> {
+        self.writer
+            .steps((instance, change), |work, unit| {
+                Box::pin(messages::change(work, unit))
+            })
+            .await
     }
 
     async fn lookup_message(

@@ -18,7 +18,7 @@ pub(super) async fn list(
 ) -> Result<Vec<(MessagePlace, MessageRow)>> {
     let mut statement = QueryBuilder::<Sqlite>::new("SELECT ");
     statement.push(COLUMNS);
-    statement.push(", number FROM message WHERE instance = ");
+    statement.push(", number FROM message WHERE hidden = 0 AND instance = ");
     statement.push_bind(query.instance.0);
     if let Some(chats) = query.chats {
         statement.push(" AND chat IN ");
@@ -26,6 +26,9 @@ pub(super) async fn list(
     }
     if !query.actions {
         statement.push(" AND listed = 1");
+    }
+    if query.starred {
+        statement.push(" AND starred = 1");
     }
     if let Some(words) = query.words.as_deref().map(expression) {
         statement
@@ -63,7 +66,7 @@ pub(super) async fn targeting(
 ) -> Result<Vec<(i64, MessageRow)>> {
     let mut statement = QueryBuilder::<Sqlite>::new("SELECT ");
     statement.push(COLUMNS);
-    statement.push(", number FROM message WHERE target <> '' AND instance = ");
+    statement.push(", number FROM message WHERE target <> '' AND hidden = 0 AND instance = ");
     statement.push_bind(instance.0);
     statement.push(" AND target = ").push_bind(target);
     statement.push(" AND number > ").push_bind(after);

@@ -386,6 +386,8 @@ mod tests {
             target: String::new(),
             listed: true,
             words: String::new(),
+            starred: false,
+            hidden: false,
         }
     }
 

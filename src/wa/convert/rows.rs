@@ -48,11 +48,12 @@ pub fn contact(instance: &InstanceRow, row: &ContactRow) -> v1::Contact {
     }
 }
 
-/// A message for callers, with its status of now.
+/// A message for callers, with its status and star of now.
 pub fn message(row: &MessageRow) -> Result<v1::Message, StorageError> {
     let mut message = v1::Message::decode(row.body.clone())
         .map_err(|error| StorageError::Corrupt(anyhow::Error::new(error)))?;
     message.status = row.status;
     message.status_reason.clone_from(&row.status_reason);
+    message.starred = row.starred;
     Ok(message)
 }

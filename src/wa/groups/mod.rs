@@ -35,11 +35,11 @@ use self::{
     query::Look,
     tending::Doubts,
 };
-use super::{addresses::Addresses, error::WaError};
+use super::{addresses::Addresses, error::WaError, once::once};
 use crate::{
     domain::recipient::Recipient,
     proto::v1,
-    storage::{ClaimOutcome, InstanceRow, RequestMark, Storage, StorageError},
+    storage::{InstanceRow, RequestMark, Storage},
 };
 
 pub use self::{
@@ -181,36 +181,9 @@ impl Groups {
         let groups = self.clone();
         let done = tokio::spawn(async move {
             let _turn = groups.turns.lock().await;
-            let Some(request) = request else {
-                return work(groups.clone(), None).await;
-            };
-            let number = groups.cache.row().number;
-            let storage = groups.storage.clone();
-            let begun = match storage.claim_request(number, request.clone()).await? {
-                ClaimOutcome::New => None,
-                ClaimOutcome::Unanswered(since) => Some(since),
-                ClaimOutcome::Answered(answer) => {
-                    let known = T::decode(answer);
-                    return known.map_err(|error| StorageError::Corrupt(error.into()).into());
-                }
-                ClaimOutcome::Reused => return Err(WaError::RequestReused),
-            };
-            let done = work(groups.clone(), begun).await;
-            let kept = match &done {
-                Ok(answer) => {
-                    let answer = answer.encode_to_vec().into();
-                    storage.answer_request(request, answer).await
-                }
-                // Whoever tries again does it over: it may have been done.
-                Err(error) if error.is_undecided() => Ok(()),
-                // What an earlier try did is still not known, whatever is wrong now.
-                Err(_) if begun.is_some() => Ok(()),
-                Err(_) => storage.release_request(request).await,
-            };
-            if let Err(error) = kept {
-                tracing::warn!(instance = %number, %error, "the answer of a request is not kept");
-            }
-            done
+            let (storage, number) = (groups.storage.clone(), groups.cache.row().number);
+            let work = |begun| work(groups.clone(), begun);
+            once(storage, number, request, work).await
         });
         done.await.unwrap_or(Err(WaError::ShuttingDown))
     }

@@ -16,6 +16,7 @@ use crate::{
     storage::MessageRow,
     wa::{
         addresses::Address,
+        app_state::media_of,
         convert::{
             context::{Around, Quote},
             inbound,
@@ -43,6 +44,8 @@ pub(super) struct Composed {
     pub(super) sender: String,
     /// The media that it has.
     pub(super) file: Option<MediaId>,
+    /// The media of the message that it passes on.
+    pub(super) shared: Option<MediaId>,
 }
 
 /// A stored message that another one is about.
@@ -154,6 +157,10 @@ impl Outbox {
         }
         let about = outgoing.about.as_ref();
         let media = file.as_ref().map(|file| file.id);
+        let passed_on = matches!(outgoing.say, Say::Forward);
+        let shared = about
+            .filter(|_| passed_on)
+            .and_then(|row| media_of(&rows::message(row).ok()?));
         let (content, mut message) = match (outgoing.say, file) {
             (Say::Content(content), Some(file)) => {
                 let content = around.content(*content).ok_or(WaError::TextTooLong)?;
@@ -178,6 +185,7 @@ impl Outbox {
             message,
             sender,
             file: media,
+            shared,
         })
     }
 

@@ -234,13 +234,19 @@ impl Outbox {
         _place: OwnedSemaphorePermit,
     ) -> Result<Stored, WaError> {
         let raw = outbound::encode(&composed.message);
-        let file = composed.file;
+        let (file, shared) = (composed.file, composed.shared);
         let row = self.row_of(&client, composed, raw);
         // First, so that no message has a file that goes before its time.
         if let Some(file) = file {
             let media = self.uploads.media();
             let kept = media.keep(row.instance, file, &row.chat, &row.message_id);
             kept.await.map_err(WaError::Media)?;
+        }
+        // It goes out whether or not its bytes are here.
+        if let Some(shared) = shared {
+            let media = self.uploads.media();
+            let kept = media.keep(row.instance, shared, &row.chat, &row.message_id);
+            kept.await.ok();
         }
         let pending = self.status_event(&row, MessageStatus::Pending);
         // Before it can have risen: then nobody has to look whether it did.
@@ -359,6 +365,8 @@ impl Outbox {
             listed: target.is_none(),
             target: target.unwrap_or_default(),
             words,
+            starred: false,
+            hidden: false,
         }
     }
 }

@@ -173,6 +173,11 @@ impl Session {
             Event::GroupUpdate(_) | Event::PictureUpdate(_) | Event::DirtyState(_) => {
                 self.groups.observe(event).await;
             }
+            Event::StarUpdate(_) | Event::DeleteMessageForMeUpdate(_) => {
+                if let Some(link) = &self.link {
+                    self.app_state.observe(&link.client(), event).await;
+                }
+            }
             Event::IncomingCall(_) | Event::MissedCall(_) | Event::RawNode(_) => {
                 if let Some(link) = &self.link {
                     self.calls.observe(&link.client(), event).await;

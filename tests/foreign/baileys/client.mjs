@@ -15,6 +15,7 @@ import pino from 'pino'
 import { listen as listenToCalls, reject } from './calls.mjs'
 import { act, listen } from './groups.mjs'
 import { content, listenToChanges, tellContent } from './kinds.mjs'
+import { listenToMarks, mark } from './marks.mjs'
 
 const { values: options } = parseArgs({
 	options: {
@@ -64,6 +65,7 @@ function connect() {
 	listen(socket, say)
 	listenToChanges(socket, say)
 	listenToCalls(socket, say, user, isNumber)
+	listenToMarks(socket, say)
 }
 
 function update({ connection, lastDisconnect, qr }) {
@@ -182,6 +184,9 @@ for await (const line of createInterface({ input: process.stdin })) {
 	}
 	if (command.call) {
 		await change(command.call, reject)
+	}
+	if (command.mark) {
+		await change(command.mark, (socket, how) => mark(socket, how, received.last))
 	}
 }
 leaving = true

@@ -74,6 +74,7 @@ func run(ctx context.Context, address, root, folder string) error {
 			Say   *expression
 			Group *act
 			Call  *callAct
+			Mark  *mark
 		}
 		if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
 			return err
@@ -89,6 +90,9 @@ func run(ctx context.Context, address, root, folder string) error {
 		}
 		if command.Call != nil {
 			teller.reject(ctx, client, command.Call)
+		}
+		if command.Mark != nil {
+			teller.mark(ctx, client, command.Mark)
 		}
 	}
 	return lines.Err()
@@ -233,6 +237,10 @@ func (t *teller) handle(ctx context.Context, client *whatsmeow.Client, event any
 			what = event.Reason
 		}
 		t.tellCall(ctx, client, what, event.BasicCallMeta, nil)
+	case *events.Star:
+		t.tellStar(event.MessageID, event.Action.GetStarred())
+	case *events.DeleteForMe:
+		t.say("mark", map[string]any{"id": event.MessageID, "what": "delete_for_me"})
 	case *events.Receipt:
 		kinds := map[types.ReceiptType]string{
 			types.ReceiptTypeDelivered: "delivered",

@@ -10,6 +10,7 @@ async fn list(scene: &Scene, chat: &str, token: &str, actions: bool) -> v1::List
         include_actions: actions,
         page_size: 2,
         page_token: token.to_owned(),
+        starred_only: false,
     };
     let listed = scene.api.messages().list_messages(request).await.unwrap();
     listed.into_inner()

@@ -368,6 +368,21 @@ impl ForeignClient {
             .await;
     }
 
+    /// Does something to a message for the account alone.
+    pub async fn mark(&mut self, what: &str, id: &str, on: bool) {
+        self.tell(json!({"mark": {"do": what, "id": id, "on": on}}))
+            .await;
+        let search = |event: &Value| event["do"] == what;
+        let done = self.until_one_of(&["done", "refused"], search).await;
+        assert_eq!(done["event"], "done", "{done}");
+    }
+
+    /// Waits until it has heard that another device of its account did this to a message.
+    pub async fn until_mark(&mut self, id: &str, what: &str) {
+        self.until("mark", |event| event["id"] == id && event["what"] == what)
+            .await;
+    }
+
     /// Waits for a text and says whose it is.
     pub async fn until_text(&mut self, text: &str) -> Sender {
         let event = self.until("message", |event| event["text"] == text).await;

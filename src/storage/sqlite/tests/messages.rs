@@ -259,6 +259,7 @@ fn rewording(id: &str, words: &str) -> MessageChange {
                 EventType::MessageUpdated,
                 if row.is_some() { &words } else { "unknown" },
             )],
+            released: None,
         }),
     }
 }
@@ -269,6 +270,7 @@ fn query(words: Option<&str>) -> MessageQuery {
         chats: None,
         words: words.map(str::to_owned),
         actions: false,
+        starred: false,
         before: None,
         limit: 9,
     }

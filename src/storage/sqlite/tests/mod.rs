@@ -6,6 +6,7 @@ mod devices;
 mod groups;
 mod instances;
 mod log;
+mod marks;
 mod media;
 mod messages;
 mod writer;
@@ -137,6 +138,8 @@ fn message(instance: InstanceNumber, chat: &str, id: &str) -> MessageRow {
         target: String::new(),
         listed: true,
         words: String::new(),
+        starred: false,
+        hidden: false,
     }
 }
 

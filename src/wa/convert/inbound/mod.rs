@@ -193,6 +193,7 @@ pub fn convert(
             .unwrap_or_default(),
         edit_time: None,
         album_message_id: peel::album(message).unwrap_or_default().to_owned(),
+        starred: false,
     };
     let row = MessageRow {
         instance,
@@ -210,6 +211,8 @@ pub fn convert(
         listed: target.is_none(),
         target: target.unwrap_or_default(),
         words,
+        starred: false,
+        hidden: false,
     };
     Some(Inbound {
         row,
