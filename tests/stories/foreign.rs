@@ -3,6 +3,7 @@
 
 mod calls;
 mod covered;
+mod files;
 mod groups;
 mod kinds;
 mod with_wagate;

@@ -9,12 +9,12 @@ use super::Companion;
 use crate::support::{Api, Library, Stage, Watcher, within};
 
 /// An instance and a client, each with the other's number.
-struct Pair {
+pub(super) struct Pair {
     stage: Stage,
-    api: Api,
-    watcher: Watcher,
+    pub(super) api: Api,
+    pub(super) watcher: Watcher,
     instance: v1::Instance,
-    other: Companion,
+    pub(super) other: Companion,
 }
 
 fn text(text: &str) -> Asked {
@@ -29,7 +29,7 @@ fn names(options: &[v1::PollOption]) -> Vec<&str> {
 }
 
 impl Pair {
-    async fn on(library: Library) -> Option<Self> {
+    pub(super) async fn on(library: Library) -> Option<Self> {
         let program = library.install().await?;
         let stage = Stage::new().await;
         let api = stage.api().await;
@@ -45,13 +45,13 @@ impl Pair {
         })
     }
 
-    async fn leave(self) {
+    pub(super) async fn leave(self) {
         self.other.client.stop().await;
         self.stage.network.shutdown().await;
     }
 
     /// wagate says something to the client.
-    async fn say(&self, content: Asked) -> String {
+    pub(super) async fn say(&self, content: Asked) -> String {
         let request = v1::SendMessageRequest {
             instance: "one".to_owned(),
             recipient: self.other.number.clone(),
@@ -65,7 +65,7 @@ impl Pair {
     }
 
     /// The client says something that is no text to wagate, and wagate hears it.
-    async fn hear(&mut self, kind: &str, what: serde_json::Value) -> (String, Content) {
+    pub(super) async fn hear(&mut self, kind: &str, what: serde_json::Value) -> (String, Content) {
         let id = self
             .other
             .client

@@ -8,7 +8,10 @@ use wagate::{
 use waproto::{buffa::Message as _, whatsapp as wa};
 
 use super::*;
-use crate::support::TestPhone;
+use crate::support::{
+    TestPhone,
+    samples::{mp4, opus, webp},
+};
 use v1::send_message_request::Content as Asked;
 
 /// An instance and somebody to write to.
@@ -136,36 +139,6 @@ fn file(source: Option<v1::MediaSource>) -> Asked {
         source,
         ..Default::default()
     })
-}
-
-fn webp() -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image::DynamicImage::new_rgba8(512, 512)
-        .write_to(&mut bytes, image::ImageFormat::WebP)
-        .unwrap();
-    bytes.into_inner()
-}
-
-/// The beginning of a film, and a film's worth of nothing.
-fn mp4() -> Vec<u8> {
-    let mut bytes = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom".to_vec();
-    bytes.extend(noise(50_000));
-    bytes
-}
-
-/// Two pages of Opus in Ogg that claim to play for three seconds.
-fn opus() -> Vec<u8> {
-    let page = |time: u64, packet: &[u8]| {
-        let mut page = b"OggS\0\0".to_vec();
-        page.extend(time.to_le_bytes());
-        page.extend([0; 12]);
-        page.extend([1, u8::try_from(packet.len()).unwrap()]);
-        page.extend(packet);
-        page
-    };
-    let mut bytes = page(0, b"OpusHead\x01\x01\x38\x01\x80\xbb\0\0\0\0\0");
-    bytes.extend(page(3 * 48_000 + 312, b"no sound at all"));
-    bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
