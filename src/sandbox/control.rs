@@ -443,7 +443,10 @@ impl SandboxService for ControlService {
             Some(MediaAction::Status(status)) => MediaFaultAction::Status(code("status", status)?),
             Some(MediaAction::BytesPerSecond(rate)) => MediaFaultAction::Slow(rate),
             Some(MediaAction::BreakAfterBytes(bytes)) => MediaFaultAction::BreakAfter(bytes),
-            None => return Err(SandboxError::invalid("action", "is missing").into()),
+            Some(MediaAction::Damage(true)) => MediaFaultAction::Damage,
+            Some(MediaAction::Damage(false)) | None => {
+                return Err(SandboxError::invalid("action", "is missing").into());
+            }
         };
         self.sandbox.add_media_fault(MediaFault {
             uploads: request.uploads,
