@@ -195,6 +195,7 @@ fn saying(say: Say, patience: Duration) -> Outgoing {
         about: None,
         quoted: String::new(),
         album: String::new(),
+        fetch_preview: false,
         mentions: Mentions::default(),
         ephemeral_seconds: None,
         forwarded: false,
@@ -263,10 +264,12 @@ impl MessageService for Messages {
         }
         let content = content::checked(asked.content, &asked.quoted_message_id)?;
         content::in_album(&content, &asked.album_message_id)?;
+        let fetch_preview = content::without_preview(&content, asked.fetch_link_preview)?;
         let outgoing = Outgoing {
             recipient: Some(recipient),
             quoted: asked.quoted_message_id,
             album: asked.album_message_id,
+            fetch_preview,
             mentions: Mentions {
                 everyone: mentions.everyone,
                 ghost: mentions.ghost,

@@ -231,6 +231,7 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
         forwarded: false,
         quoted: String::new(),
         album: String::new(),
+        fetch_preview: false,
         mentions: Mentions::default(),
         request: Some(RequestMark {
             api_key: ApiKeyId::of_wagate(),
