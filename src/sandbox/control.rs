@@ -592,6 +592,7 @@ impl From<WireEntry> for pb::WireEntry {
 fn inbox_message(phone: Number, message: InboxMessage) -> pb::InboxMessage {
     pb::InboxMessage {
         sequence: message.sequence,
+        view_once: message.is_view_once(),
         id: message.id,
         chat: message.chat.to_string(),
         sender: message.sender.number.to_string(),

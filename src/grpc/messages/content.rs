@@ -66,7 +66,7 @@ pub(super) fn checked(
     })
 }
 
-pub(super) use files::in_album;
+pub(super) use files::{in_album, once};
 
 /// Whether the server is to look for a link preview: of a text that has none, if the caller asks for it.
 pub(super) fn without_preview(content: &Content, fetch: bool) -> Result<bool, Status> {

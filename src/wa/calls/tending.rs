@@ -229,6 +229,7 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
         about: None,
         ephemeral_seconds: None,
         forwarded: false,
+        view_once: false,
         quoted: String::new(),
         album: String::new(),
         fetch_preview: false,

@@ -78,6 +78,8 @@ pub struct Outgoing {
     pub ephemeral_seconds: Option<u32>,
     /// It is marked as forwarded.
     pub forwarded: bool,
+    /// It can be opened only once.
+    pub view_once: bool,
     /// WhatsApp's id of the message that it answers; empty is none.
     pub quoted: String,
     /// WhatsApp's id of the head of its album; empty is none.
@@ -347,6 +349,7 @@ impl Outbox {
             forwarding_score: around
                 .and_then(|around| around.forwarding_score)
                 .unwrap_or_default(),
+            view_once: inbound::peel(&composed.message).view_once,
             album_message_id: inbound::album(&composed.message)
                 .unwrap_or_default()
                 .to_owned(),

@@ -24,8 +24,9 @@ const bytes = text => Buffer.from(text ?? '', 'base64')
 
 /** What each kind is for Baileys. */
 export const FILES = {
-	image: ({ data, mime_type, caption, width, height }) => ({
+	image: ({ data, mime_type, caption, width, height, view_once }) => ({
 		image: bytes(data),
+		viewOnce: view_once,
 		mimetype: mime_type,
 		caption,
 		width,

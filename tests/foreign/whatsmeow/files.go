@@ -18,6 +18,7 @@ type fileToSend struct {
 	Caption                   string
 	Width, Height, Seconds    uint32
 	VoiceNote                 bool `json:"voice_note"`
+	ViewOnce                  bool `json:"view_once"`
 }
 
 // left leaves a file at the media host and answers with the message that has it.
@@ -32,11 +33,15 @@ func left(ctx context.Context, client *whatsmeow.Client, kind string, f *fileToS
 	}
 	switch kind {
 	case "image":
-		return &waE2E.Message{ImageMessage: &waE2E.ImageMessage{
+		image := &waE2E.Message{ImageMessage: &waE2E.ImageMessage{
 			URL: &at.URL, DirectPath: &at.DirectPath, MediaKey: at.MediaKey, FileLength: &at.FileLength,
 			FileEncSHA256: at.FileEncSHA256, FileSHA256: at.FileSHA256, Mimetype: &f.MimeType,
-			Caption: &f.Caption, Width: &f.Width, Height: &f.Height,
-		}}, nil
+			Caption: &f.Caption, Width: &f.Width, Height: &f.Height, ViewOnce: &f.ViewOnce,
+		}}
+		if f.ViewOnce {
+			return &waE2E.Message{ViewOnceMessageV2: &waE2E.FutureProofMessage{Message: image}}, nil
+		}
+		return image, nil
 	case "video":
 		return &waE2E.Message{VideoMessage: &waE2E.VideoMessage{
 			URL: &at.URL, DirectPath: &at.DirectPath, MediaKey: at.MediaKey, FileLength: &at.FileLength,

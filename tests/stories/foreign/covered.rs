@@ -37,7 +37,7 @@ const fn both(what: &'static str, story: &'static str) -> Covered {
     }
 }
 
-const COVERED: [Covered; 15] = [
+const COVERED: [Covered; 16] = [
     both("`text`", "by_number"),
     both("a quote", "and_wagate_run_a_group"),
     both("a mention", "and_wagate_run_a_group"),
@@ -46,6 +46,7 @@ const COVERED: [Covered; 15] = [
     both("`audio`, a voice note", "and_wagate_exchange_files"),
     both("`document`", "and_wagate_exchange_files"),
     both("`sticker`", "and_wagate_exchange_files"),
+    both("`view_once`", "and_wagate_exchange_files"),
     both("`location`", "and_wagate_share_places_and_cards"),
     both("`contacts`", "and_wagate_share_places_and_cards"),
     both("`reaction`", "and_wagate_react_edit_and_delete"),

@@ -146,6 +146,24 @@ async fn files(library: Library) {
         }
     }
 
+    // What can be opened once is opened by somebody else's client, too.
+    let (asked, kind, bytes, _) = sent_by_wagate().swap_remove(0);
+    let id = pair.say_once(asked).await;
+    let seen = pair.other.client.until_content(kind, json!({"id": id}));
+    let seen = seen.await;
+    assert_eq!(seen["view_once"], true, "{seen}");
+    assert_eq!(seen["data"], encoded(&bytes));
+    let what = json!({"mime_type": "image/png", "data": encoded(&bytes), "view_once": true});
+    let (id, _) = pair.hear("image", what).await;
+    let once = |event: &v1::Event| match &event.payload {
+        Some(Payload::MessageReceived(one)) => {
+            let message = one.message.as_ref().filter(|one| one.id == id)?;
+            Some(message.view_once)
+        }
+        _ => None,
+    };
+    assert!(pair.watcher.once("the message", once).await);
+
     // The same files come back, with the same said of them.
     for (_, kind, bytes, said) in sent_by_wagate() {
         let mut what = said.clone();

@@ -52,12 +52,28 @@ impl Pair {
 
     /// wagate says something to the client.
     pub(super) async fn say(&self, content: Asked) -> String {
+        self.send(self.request(content)).await
+    }
+
+    /// wagate says something that can be opened once.
+    pub(super) async fn say_once(&self, content: Asked) -> String {
         let request = v1::SendMessageRequest {
+            view_once: true,
+            ..self.request(content)
+        };
+        self.send(request).await
+    }
+
+    fn request(&self, content: Asked) -> v1::SendMessageRequest {
+        v1::SendMessageRequest {
             instance: "one".to_owned(),
             recipient: self.other.number.clone(),
             content: Some(content),
             ..Default::default()
-        };
+        }
+    }
+
+    async fn send(&self, request: v1::SendMessageRequest) -> String {
         let sent = within("SendMessage", self.api.messages().send_message(request)).await;
         let sent = sent.unwrap().into_inner().message.unwrap();
         assert!(sent.status() >= v1::MessageStatus::Sent, "{sent:?}");
