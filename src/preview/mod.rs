@@ -74,10 +74,10 @@ impl Previews {
         })
     }
 
-    /// The preview of the first link of a text, if it has one that leads somewhere.
-    pub async fn of(&self, text: &str) -> Option<LinkPreview> {
+    /// The preview of the first link of a text, if it has one that leads somewhere. Takes no longer than `time`.
+    pub async fn of(&self, text: &str, time: Duration) -> Option<LinkPreview> {
         let url = link::first(text)?;
-        match self.look(url).await {
+        match self.look(url, Instant::now() + time).await {
             Ok(preview) => Some(preview),
             Err(why) => {
                 tracing::debug!(%why, "a text goes without a link preview");
@@ -86,8 +86,8 @@ impl Previews {
         }
     }
 
-    async fn look(&self, url: &str) -> Result<LinkPreview, NoPreview> {
-        let until = Instant::now() + PAGE_TIME;
+    async fn look(&self, url: &str, over: Instant) -> Result<LinkPreview, NoPreview> {
+        let until = over.min(Instant::now() + PAGE_TIME);
         let turn = timeout_at(until, self.free.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             return Err(NoPreview::Slow);
@@ -96,7 +96,10 @@ impl Previews {
         let page = page.map_err(|_| NoPreview::Slow)??;
         let title = page.title().ok_or(NoPreview::NoTitle)?;
         let thumbnail = match page.picture() {
-            Some(picture) => self.picture(&picture).await,
+            Some(picture) => {
+                let until = over.min(Instant::now() + PICTURE_TIME);
+                self.picture(&picture, until).await
+            }
             None => Bytes::new(),
         };
         Ok(LinkPreview {
@@ -118,8 +121,7 @@ impl Previews {
     }
 
     /// A small picture of that at a URL; empty where there is none.
-    async fn picture(&self, url: &str) -> Bytes {
-        let until = Instant::now() + PICTURE_TIME;
+    async fn picture(&self, url: &str, until: Instant) -> Bytes {
         let fetched = async {
             let fetched = self.egress.fetch(url, bounds(PICTURE_TIME)).await?;
             beginning(fetched, PICTURE_BYTES, None).await

@@ -1,8 +1,11 @@
 //! Link previews: looked for when the caller asks for it, and never a reason for a text not to go.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use futures::StreamExt as _;
@@ -203,6 +206,12 @@ async fn a_text_whose_link_says_nothing_goes_without() {
         let seen = scene.seen(&sent.id).await;
         assert_eq!(seen.conversation.as_deref(), Some(&*text), "{path}");
     }
+    // A call with little time is in time.
+    let text = format!("now: {}/slow", site.url);
+    let mut request = tonic::Request::new(scene.asking(&text));
+    request.set_timeout(Duration::from_secs(4));
+    let sent = scene.api.messages().send_message(request).await.unwrap();
+    assert_eq!(preview(&sent.into_inner().message.unwrap()), None);
     let sent = scene.send(scene.asking("nothing to look at")).await;
     assert_eq!(preview(&sent.unwrap()), None);
 }

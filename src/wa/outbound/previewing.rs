@@ -25,7 +25,9 @@ impl Outbox {
         if let Some(recipient) = &outgoing.recipient {
             self.addresses.resolve(client, recipient).await?;
         }
-        text.link_preview = self.previews.of(&text.text).await;
+        // What is left is for the text itself.
+        let time = outgoing.patience.time / 2;
+        text.link_preview = self.previews.of(&text.text, time).await;
         Ok(())
     }
 }
