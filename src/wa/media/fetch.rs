@@ -36,6 +36,10 @@ use crate::{
 /// Files that are fetched at once. Each keeps a thread busy.
 const AT_ONCE: usize = 4;
 
+/// Phones that are asked at once. Most of the time is waiting for those that do not answer, so that has
+/// places of its own: what can be fetched does not wait behind it.
+const ASKED_AT_ONCE: usize = 32;
+
 /// How often is looked for what is due.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -78,6 +82,7 @@ enum Kept {
 pub async fn fetch_all(fetcher: Fetcher, shutdown: Shutdown) {
     let fetcher = Arc::new(fetcher);
     let free = Arc::new(Semaphore::new(AT_ONCE));
+    let asking = Arc::new(Semaphore::new(ASKED_AT_ONCE));
     let busy: Arc<Mutex<HashSet<MediaId>>> = Arc::default();
     let tasks = TaskTracker::new();
     loop {
@@ -99,16 +104,23 @@ pub async fn fetch_all(fetcher: Fetcher, shutdown: Shutdown) {
             {
                 continue;
             }
-            let Ok(permit) = free.clone().acquire_owned().await else {
-                break;
+            let permit = match row.state {
+                MediaState::ExpiredAsked => asking.clone().try_acquire_owned().ok(),
+                _ => free.clone().acquire_owned().await.ok(),
             };
             started = true;
             let (fetcher, busy) = (fetcher.clone(), busy.clone());
             let shutdown = shutdown.clone();
             tasks.spawn(async move {
                 let instance = row.instance;
+                let tended = async {
+                    match &permit {
+                        Some(_) => fetcher.tend(row).await,
+                        None => fetcher.postpone(row, AWAY).await,
+                    }
+                };
                 tokio::select! {
-                    fetched = fetcher.fetch(row) => if let Err(error) = fetched {
+                    tended = tended => if let Err(error) = tended {
                         tracing::warn!(%instance, %error, "what became of a media can't be stored");
                     },
                     // It is due again after the start.
@@ -132,7 +144,8 @@ pub async fn fetch_all(fetcher: Fetcher, shutdown: Shutdown) {
 }
 
 impl Fetcher {
-    async fn fetch(&self, row: MediaRow) -> Result<(), StorageError> {
+    /// Does what is due: fetches a file, or asks for it.
+    async fn tend(&self, row: MediaRow) -> Result<(), StorageError> {
         // Its rows are going too.
         let Some((instance, client)) = self.registry.at_work(row.instance) else {
             return self.postpone(row, AWAY).await;
@@ -149,19 +162,17 @@ impl Fetcher {
             return self.postpone(row, AWAY).await;
         };
         if row.state == MediaState::ExpiredAsked {
+            // Not due while it is being asked for, so that it is in nobody's way.
+            self.postpone(row.clone(), AWAY).await?;
             return self.ask(&instance, &client, row, whereabouts).await;
         }
         match self.download(&client, &row, &whereabouts).await {
             Ok(file) => match self.keep(&instance, &row, file).await? {
                 Kept::Over => Ok(()),
-                Kept::Damaged => self.doubt(&instance, &client, row, whereabouts).await,
+                Kept::Damaged => self.doubt(&instance, row, whereabouts).await,
             },
-            Err(error) if is_damaged(&error) => {
-                self.doubt(&instance, &client, row, whereabouts).await
-            }
-            Err(error) if is_expired(&error) => {
-                self.ask_for(&instance, &client, row, whereabouts).await
-            }
+            Err(error) if is_damaged(&error) => self.doubt(&instance, row, whereabouts).await,
+            Err(error) if is_expired(&error) => self.ask_for(&instance, row, whereabouts).await,
             Err(error) if error.chain().any(|cause| cause.is::<TooLarge>()) => {
                 self.settle(&instance, row, MediaState::Gone).await
             }
@@ -226,7 +237,6 @@ impl Fetcher {
     async fn doubt(
         &self,
         instance: &InstanceRow,
-        client: &Client,
         row: MediaRow,
         whereabouts: Whereabouts,
     ) -> Result<(), StorageError> {
@@ -234,15 +244,14 @@ impl Fetcher {
         if whereabouts.is_left_again() {
             return self.settle(instance, row, MediaState::Gone).await;
         }
-        self.ask_for(instance, client, row, whereabouts.found_damaged())
+        self.ask_for(instance, row, whereabouts.found_damaged())
             .await
     }
 
-    /// Tells that the phone is asked, and asks it: later, if it has been asked before and that was of no use.
+    /// Tells that the phone is asked, which is due at once, or later, if it was asked before and that was of no use.
     async fn ask_for(
         &self,
         instance: &InstanceRow,
-        client: &Client,
         row: MediaRow,
         whereabouts: Whereabouts,
     ) -> Result<(), StorageError> {
@@ -252,19 +261,16 @@ impl Fetcher {
         };
         self.settle(instance, row.clone(), MediaState::ExpiredAsked)
             .await?;
+        if !whereabouts.is_left_again() {
+            return Ok(());
+        }
+        let pause = pause(row.attempts);
         let asked = MediaRow {
             state: MediaState::ExpiredAsked,
+            attempts: row.attempts.saturating_add(1),
             ..row
         };
-        if whereabouts.is_left_again() {
-            let pause = pause(asked.attempts);
-            let asked = MediaRow {
-                attempts: asked.attempts.saturating_add(1),
-                ..asked
-            };
-            return self.postpone(asked, pause).await;
-        }
-        self.ask(instance, client, asked, whereabouts).await
+        self.postpone(asked, pause).await
     }
 
     /// Asks the phone to upload the file once more.
