@@ -38,6 +38,7 @@ use crate::{
     },
     lifecycle::Shutdown,
     media::{self, Bucket, Media, MediaConfig, Place, SizeLimits, links::Links},
+    preview::Previews,
     private_files,
     proto::sandbox_v1::sandbox_service_server::SandboxServiceServer,
     sandbox::{Sandbox, SandboxConfig},
@@ -132,7 +133,7 @@ impl Gateway {
         let address = listener.local_addr()?;
 
         let egress = Egress::new(Guard::new(config.egress.allowed()?));
-        let media = Media::open(storage.clone(), egress, media_config(config))?;
+        let media = Media::open(storage.clone(), egress.clone(), media_config(config))?;
         let passage = config.storage.data_dir.join(PASSAGE);
         let passage =
             Passage::open(&passage).with_context(|| format!("can't use {}", passage.display()))?;
@@ -150,7 +151,9 @@ impl Gateway {
             max_handshakes: config.sessions.max_handshakes,
         };
         let uploads = Uploads::new(media.clone(), passage.clone());
-        let registry = Registry::start(storage.clone(), log.clone(), uploads, networks).await?;
+        let previews = Previews::new(egress, media.clone());
+        let registry =
+            Registry::start(storage.clone(), log.clone(), uploads, previews, networks).await?;
         // Last of all that can fail: a start that fails must not take the secret with it.
         let first = match keys.create_first("first key").await {
             Ok(first) => first,

@@ -11,6 +11,7 @@ pub mod events;
 pub mod grpc;
 pub mod lifecycle;
 pub mod media;
+pub mod preview;
 mod private_files;
 pub mod proto;
 pub mod sandbox;

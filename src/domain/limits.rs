@@ -8,6 +8,8 @@ pub const TEXT_CHARS: usize = 65_536;
 pub const CAPTION_CHARS: usize = 1_024;
 /// Longest link, in characters.
 pub const LINK_CHARS: usize = 2_048;
+/// Longest name of a place, a contact or a page, in characters.
+pub const NAME_CHARS: usize = 512;
 /// Biggest thumbnail, in bytes.
 pub const THUMBNAIL_BYTES: usize = 64 << 10;
 /// Most steps of a voice note's waveform that is sent.

@@ -82,6 +82,8 @@ pub struct Bounds {
 
 /// An answer whose body is still to come.
 pub struct Fetched {
+    /// Where it came from, after all redirects.
+    pub url: Url,
     /// What the host says it is.
     pub content_type: Option<String>,
     /// How long the host says it is.
@@ -127,7 +129,7 @@ impl Egress {
             let request = request(Method::GET, &url, HeaderMap::new(), Bytes::new())?;
             let response = self.exchange(request, until).await?;
             match response.status() {
-                StatusCode::OK => return accept(response, bounds, until),
+                StatusCode::OK => return accept(url, response, bounds, until),
                 status if status.is_redirection() => url = target(&url, &response)?,
                 status => return Err(EgressError::Status(status.as_u16())),
             }
@@ -251,6 +253,7 @@ fn request(
 }
 
 fn accept(
+    url: Url,
     response: Response<Incoming>,
     bounds: Bounds,
     until: Instant,
@@ -261,6 +264,7 @@ fn accept(
         return Err(EgressError::TooLarge(bounds.bytes));
     }
     Ok(Fetched {
+        url,
         content_type: text(header::CONTENT_TYPE).map(str::to_owned),
         length,
         body: response.into_body(),

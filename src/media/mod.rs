@@ -204,6 +204,16 @@ impl Media {
         self.take(new, bytes).await
     }
 
+    /// A small JPEG of a picture that is no media; empty where none can be made.
+    pub async fn thumbnail(&self, bytes: Bytes) -> Bytes {
+        let Ok(_permit) = self.pictures.acquire().await else {
+            return Bytes::new();
+        };
+        let seen = tokio::task::spawn_blocking(move || picture::inspect(&bytes)).await;
+        let seen = seen.ok().flatten();
+        seen.map(|picture| picture.thumbnail).unwrap_or_default()
+    }
+
     /// Says that a message has a media, which is then kept as long as messages are.
     pub async fn keep(
         &self,

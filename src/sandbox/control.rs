@@ -464,7 +464,10 @@ impl SandboxService for ControlService {
             Some(MediaAction::Status(status)) => MediaFaultAction::Status(code("status", status)?),
             Some(MediaAction::BytesPerSecond(rate)) => MediaFaultAction::Slow(rate),
             Some(MediaAction::BreakAfterBytes(bytes)) => MediaFaultAction::BreakAfter(bytes),
-            None => return Err(SandboxError::invalid("action", "is missing").into()),
+            Some(MediaAction::Damage(true)) => MediaFaultAction::Damage,
+            Some(MediaAction::Damage(false)) | None => {
+                return Err(SandboxError::invalid("action", "is missing").into());
+            }
         };
         self.sandbox.add_media_fault(MediaFault {
             uploads: request.uploads,
@@ -610,6 +613,7 @@ impl From<WireEntry> for pb::WireEntry {
 fn inbox_message(phone: Number, message: InboxMessage) -> pb::InboxMessage {
     pb::InboxMessage {
         sequence: message.sequence,
+        view_once: message.is_view_once(),
         id: message.id,
         chat: message.chat.to_string(),
         sender: message.sender.number.to_string(),

@@ -11,7 +11,7 @@ use waproto::{
     whatsapp::{Message, message::DocumentMessage},
 };
 
-use super::{Number, Sandbox, SandboxError};
+use super::{Number, Sandbox, SandboxError, manner::seen_once};
 
 /// A file that a phone sends.
 #[derive(Debug, Clone, Copy)]
@@ -123,8 +123,9 @@ impl Sandbox {
     }
 }
 
-/// The file that a message has, if it lies in no envelope.
+/// The file that a message has, if it lies in no envelope but that of what can be seen once.
 pub(super) fn file_of(message: &Message) -> Option<&dyn Downloadable> {
+    let message = seen_once(message).unwrap_or(message);
     macro_rules! first_of {
         ($($field:ident),+ $(,)?) => {
             $(if let Some(file) = message.$field.as_option() {

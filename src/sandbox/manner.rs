@@ -59,6 +59,19 @@ impl Manner {
     }
 }
 
+/// The message in the envelope that says that it can be seen once, if it lies in one.
+pub(super) fn seen_once(message: &Message) -> Option<&Message> {
+    let envelopes = [
+        &message.view_once_message,
+        &message.view_once_message_v2,
+        &message.view_once_message_v2_extension,
+    ];
+    let envelope = envelopes
+        .into_iter()
+        .find_map(|envelope| envelope.as_option());
+    envelope?.message.as_option()
+}
+
 /// Puts what can be seen once into the envelope that says so.
 fn once(mut message: Message) -> Result<Message, SandboxError> {
     let marks = [

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     domain::ids::InstanceNumber,
     events::{self, Log},
+    preview::Previews,
     proto::v1::{self, event::Payload},
     storage::{
         InstanceChange, InstanceRow, MessageRow, NameOutcome, Network, NewInstance, RequestMark,
@@ -59,6 +60,7 @@ impl Registry {
         storage: Arc<dyn Storage>,
         log: Log,
         uploads: Arc<Uploads>,
+        previews: Arc<Previews>,
         config: NetworksConfig,
     ) -> Result<Arc<Self>, WaError> {
         let registry = Arc::new(Self {
@@ -66,6 +68,7 @@ impl Registry {
                 storage: storage.clone(),
                 log,
                 uploads,
+                previews,
                 networks: Networks::new(config),
             }),
             sessions: Mutex::default(),

@@ -39,6 +39,7 @@ use super::{
 use crate::{
     domain::{ids::InstanceNumber, session::SessionState},
     events::{self, Log},
+    preview::Previews,
     proto::v1,
     storage::{InstanceChange, InstanceRow, NameOutcome, Storage},
 };
@@ -70,6 +71,7 @@ pub(super) struct Shared {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) log: Log,
     pub(super) uploads: Arc<Uploads>,
+    pub(super) previews: Arc<Previews>,
     pub(super) networks: Networks,
 }
 
@@ -132,6 +134,7 @@ pub(super) fn spawn(
         contacts: contacts.clone(),
         groups: groups.clone(),
         uploads: shared.uploads.clone(),
+        previews: shared.previews.clone(),
         stop: stop.clone(),
     });
     let app_state = AppState::new(

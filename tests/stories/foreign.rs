@@ -4,6 +4,7 @@
 mod bucket;
 mod calls;
 mod covered;
+mod files;
 mod groups;
 mod kinds;
 mod marks;

@@ -20,7 +20,11 @@ use wagate::{
     sandbox::{Document, MediaFault, MediaFaultAction},
 };
 
-use crate::support::{Api, Stage, Watcher, info, program, violated_field, within};
+use crate::support::{
+    Api, Stage, Watcher, info, program,
+    samples::{noise, png},
+    violated_field, within,
+};
 
 const CHUNK: usize = 256 << 10;
 
@@ -93,18 +97,6 @@ pub async fn download(
         first = false;
     }
     Ok(bytes)
-}
-
-pub fn noise(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 % 251) as u8).collect()
-}
-
-fn png() -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image::DynamicImage::new_rgb8(300, 200)
-        .write_to(&mut bytes, image::ImageFormat::Png)
-        .unwrap();
-    bytes.into_inner()
 }
 
 fn files(folder: &Path) -> usize {

@@ -20,9 +20,6 @@ use crate::{
     proto::v1::{self, message_content::Content, send_message_request},
 };
 
-/// Longest name of a place, a contact or a page, in characters.
-const NAME_CHARS: usize = 512;
-
 /// The content, or what is wrong with it. `quoted` is the id of the message that it answers.
 pub(super) fn checked(
     content: Option<send_message_request::Content>,
@@ -69,7 +66,19 @@ pub(super) fn checked(
     })
 }
 
-pub(super) use files::in_album;
+pub(super) use files::{in_album, once};
+
+/// Whether the server is to look for a link preview: of a text that has none, if the caller asks for it.
+pub(super) fn without_preview(content: &Content, fetch: bool) -> Result<bool, Status> {
+    match content {
+        Content::Text(text) => Ok(fetch && text.link_preview.is_none()),
+        _ if fetch => {
+            let why = "must be false: only a text has a link preview";
+            Err(status::field_invalid("fetch_link_preview", why))
+        }
+        _ => Ok(false),
+    }
+}
 
 /// A text of at most so many characters. `field` names it.
 pub(super) fn most(field: &str, text: &str, limit: usize) -> Result<(), Status> {
@@ -129,7 +138,11 @@ fn text(text: v1::TextContent) -> Result<v1::TextContent, Status> {
                 "must stand in the text",
             ));
         }
-        some("text.link_preview.title", &preview.title, NAME_CHARS)?;
+        some(
+            "text.link_preview.title",
+            &preview.title,
+            limits::NAME_CHARS,
+        )?;
         let description = "text.link_preview.description";
         most(description, &preview.description, limits::CAPTION_CHARS)?;
         let thumbnail = "text.link_preview.thumbnail";
@@ -171,7 +184,7 @@ fn location(field: &str, place: v1::LocationContent) -> Result<v1::LocationConte
         place.longitude,
         -180.0..=180.0,
     )?;
-    most(&format!("{field}.name"), &place.name, NAME_CHARS)?;
+    most(&format!("{field}.name"), &place.name, limits::NAME_CHARS)?;
     most(
         &format!("{field}.address"),
         &place.address,
@@ -210,7 +223,7 @@ fn contacts(mut contacts: v1::ContactsContent) -> Result<v1::ContactsContent, St
     }
     for (number, card) in contacts.contacts.iter_mut().enumerate() {
         let field = |name: &str| format!("contacts.contacts[{number}].{name}");
-        some(&field("name"), &card.name, NAME_CHARS)?;
+        some(&field("name"), &card.name, limits::NAME_CHARS)?;
         small(&field("vcard"), card.vcard.as_bytes(), limits::VCARD_BYTES)?;
         let limit = limits::CARD_NUMBERS;
         if card.vcard.is_empty() && !(1..=limit).contains(&card.phone_numbers.len()) {

@@ -195,9 +195,11 @@ fn saying(say: Say, patience: Duration) -> Outgoing {
         about: None,
         quoted: String::new(),
         album: String::new(),
+        fetch_preview: false,
         mentions: Mentions::default(),
         ephemeral_seconds: None,
         forwarded: false,
+        view_once: false,
         request: None,
         patience: Patience {
             until: Progress::Sent,
@@ -263,10 +265,13 @@ impl MessageService for Messages {
         }
         let content = content::checked(asked.content, &asked.quoted_message_id)?;
         content::in_album(&content, &asked.album_message_id)?;
+        content::once(&content, asked.view_once, &asked.album_message_id)?;
+        let fetch_preview = content::without_preview(&content, asked.fetch_link_preview)?;
         let outgoing = Outgoing {
             recipient: Some(recipient),
             quoted: asked.quoted_message_id,
             album: asked.album_message_id,
+            fetch_preview,
             mentions: Mentions {
                 everyone: mentions.everyone,
                 ghost: mentions.ghost,
@@ -274,6 +279,7 @@ impl MessageService for Messages {
             },
             ephemeral_seconds: asked.ephemeral_seconds,
             forwarded: asked.forwarded,
+            view_once: asked.view_once,
             request,
             patience: Patience {
                 until: progress(wait_for),

@@ -58,6 +58,8 @@ pub enum MediaFaultAction {
     Slow(u32),
     /// It breaks off after so many bytes.
     BreakAfter(u64),
+    /// Its first byte is another one.
+    Damage,
 }
 
 /// A fault of the media host.
@@ -158,7 +160,7 @@ impl MediaHost {
         let sensible = match fault.action {
             MediaFaultAction::Status(status) => (400..=599).contains(&status),
             MediaFaultAction::Slow(rate) => rate > 0,
-            MediaFaultAction::BreakAfter(_) => true,
+            MediaFaultAction::BreakAfter(_) | MediaFaultAction::Damage => true,
         };
         if !sensible {
             let problem = "must be a status of 400 to 599, or a rate over 0";

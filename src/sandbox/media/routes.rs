@@ -154,7 +154,7 @@ async fn receive(
     let mut written = offset;
     loop {
         let chunk = match timeout(STALL, body.next()).await {
-            Ok(Some(Ok(chunk))) => chunk,
+            Ok(Some(Ok(chunk))) => damaged(chunk, fault, written == offset),
             Ok(None) => break,
             Ok(Some(Err(_))) => {
                 file.flush().await?;
@@ -263,7 +263,7 @@ async fn send(
             buffer.truncate(count);
             let count = count as u64;
             Ok(Some((
-                Bytes::from(buffer),
+                damaged(Bytes::from(buffer), fault, sent == 0),
                 (file, left - count, sent + count),
             )))
         },
@@ -280,6 +280,18 @@ async fn send(
     response
         .body(Body::from_stream(body))
         .map_err(io::Error::other)
+}
+
+/// The first chunk of a transfer as a fault has it.
+fn damaged(chunk: Bytes, fault: Option<MediaFaultAction>, first: bool) -> Bytes {
+    if fault != Some(MediaFaultAction::Damage) || !first {
+        return chunk;
+    }
+    let mut chunk = Vec::from(chunk);
+    if let Some(byte) = chunk.first_mut() {
+        *byte ^= 1;
+    }
+    chunk.into()
 }
 
 /// Start and end of `bytes=a-b`, `bytes=a-` or `bytes=-n`.

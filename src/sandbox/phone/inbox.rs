@@ -17,6 +17,7 @@ use crate::sandbox::{
     address::{DeviceAddress, Number},
     error::SandboxError,
     group::GroupId,
+    manner::seen_once,
     store::{Batch, Records},
 };
 
@@ -49,6 +50,14 @@ pub struct InboxMessage {
     pub text: Option<String>,
     /// The decrypted protobuf `Message`.
     pub message: Bytes,
+}
+
+impl InboxMessage {
+    /// Whether it can be opened only once.
+    pub fn is_view_once(&self) -> bool {
+        let message = Message::decode_from_slice(&self.message);
+        message.is_ok_and(|message| seen_once(&message).is_some())
+    }
 }
 
 #[derive(Serialize, Deserialize)]

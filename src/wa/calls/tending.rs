@@ -229,8 +229,10 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
         about: None,
         ephemeral_seconds: None,
         forwarded: false,
+        view_once: false,
         quoted: String::new(),
         album: String::new(),
+        fetch_preview: false,
         mentions: Mentions::default(),
         request: Some(RequestMark {
             api_key: ApiKeyId::of_wagate(),

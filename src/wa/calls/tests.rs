@@ -3,6 +3,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     domain::ids::InstanceId,
+    egress::{Egress, Guard},
+    preview::Previews,
     storage::{
         CallQuery, EventQuery, NameOutcome, Network, NewInstance, StoredEvent,
         sqlite::SqliteStorage,
@@ -43,6 +45,7 @@ async fn place() -> Place {
         stop.clone(),
     );
     let contacts = Contacts::new(storage.clone(), instance.clone());
+    let uploads = Uploads::in_folder(storage.clone(), folder.path());
     let outbox = Outbox::spawn(Parts {
         storage: storage.clone(),
         instance: instance.clone(),
@@ -50,7 +53,8 @@ async fn place() -> Place {
         addresses,
         contacts: contacts.clone(),
         groups,
-        uploads: Uploads::in_folder(storage.clone(), folder.path()),
+        previews: Previews::new(Egress::new(Guard::default()), uploads.media().clone()),
+        uploads,
         stop: stop.clone(),
     });
     let calls = Calls {

@@ -1,8 +1,8 @@
 //! The worker that brings the files of messages here.
 //!
 //! Owns what becomes of a media that is not here yet: it is tried again with longer and longer pauses; one that
-//! WhatsApp no longer has is asked of the phone; one that cannot be had is gone. The rows say what is due, so a
-//! restart loses nothing. Every move of a state is committed with its event.
+//! WhatsApp no longer has, or not as the message says, is asked of the phone; one that cannot be had is gone. The
+//! rows say what is due, so a restart loses nothing. Every move of a state is committed with its event.
 
 use std::{
     collections::HashSet,
@@ -36,6 +36,10 @@ use crate::{
 /// Files that are fetched at once. Each keeps a thread busy.
 const AT_ONCE: usize = 4;
 
+/// Phones that are asked at once. Most of the time is waiting for those that do not answer, so that has
+/// places of its own: what can be fetched does not wait behind it.
+const ASKED_AT_ONCE: usize = 32;
+
 /// How often is looked for what is due.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -66,10 +70,19 @@ pub struct Fetcher {
     pub passage: Passage,
 }
 
+/// What became of bytes that came.
+enum Kept {
+    /// They are here, or never will be, or are tried again.
+    Over,
+    /// They are others than the message says.
+    Damaged,
+}
+
 /// Fetches what is due, until the shutdown.
 pub async fn fetch_all(fetcher: Fetcher, shutdown: Shutdown) {
     let fetcher = Arc::new(fetcher);
     let free = Arc::new(Semaphore::new(AT_ONCE));
+    let asking = Arc::new(Semaphore::new(ASKED_AT_ONCE));
     let busy: Arc<Mutex<HashSet<MediaId>>> = Arc::default();
     let tasks = TaskTracker::new();
     loop {
@@ -91,16 +104,23 @@ pub async fn fetch_all(fetcher: Fetcher, shutdown: Shutdown) {
             {
                 continue;
             }
-            let Ok(permit) = free.clone().acquire_owned().await else {
-                break;
+            let permit = match row.state {
+                MediaState::ExpiredAsked => asking.clone().try_acquire_owned().ok(),
+                _ => free.clone().acquire_owned().await.ok(),
             };
             started = true;
             let (fetcher, busy) = (fetcher.clone(), busy.clone());
             let shutdown = shutdown.clone();
             tasks.spawn(async move {
                 let instance = row.instance;
+                let tended = async {
+                    match &permit {
+                        Some(_) => fetcher.tend(row).await,
+                        None => fetcher.postpone(row, AWAY).await,
+                    }
+                };
                 tokio::select! {
-                    fetched = fetcher.fetch(row) => if let Err(error) = fetched {
+                    tended = tended => if let Err(error) = tended {
                         tracing::warn!(%instance, %error, "what became of a media can't be stored");
                     },
                     // It is due again after the start.
@@ -124,7 +144,8 @@ pub async fn fetch_all(fetcher: Fetcher, shutdown: Shutdown) {
 }
 
 impl Fetcher {
-    async fn fetch(&self, row: MediaRow) -> Result<(), StorageError> {
+    /// Does what is due: fetches a file, or asks for it.
+    async fn tend(&self, row: MediaRow) -> Result<(), StorageError> {
         // Its rows are going too.
         let Some((instance, client)) = self.registry.at_work(row.instance) else {
             return self.postpone(row, AWAY).await;
@@ -141,19 +162,17 @@ impl Fetcher {
             return self.postpone(row, AWAY).await;
         };
         if row.state == MediaState::ExpiredAsked {
+            // Not due while it is being asked for, so that it is in nobody's way.
+            self.postpone(row.clone(), AWAY).await?;
             return self.ask(&instance, &client, row, whereabouts).await;
         }
         match self.download(&client, &row, &whereabouts).await {
-            Ok(file) => self.keep(&instance, row, file).await,
-            Err(error) if is_expired(&error) => {
-                self.settle(&instance, row.clone(), MediaState::ExpiredAsked)
-                    .await?;
-                let asked = MediaRow {
-                    state: MediaState::ExpiredAsked,
-                    ..row
-                };
-                self.ask(&instance, &client, asked, whereabouts).await
-            }
+            Ok(file) => match self.keep(&instance, &row, file).await? {
+                Kept::Over => Ok(()),
+                Kept::Damaged => self.doubt(&instance, row, whereabouts).await,
+            },
+            Err(error) if is_damaged(&error) => self.doubt(&instance, row, whereabouts).await,
+            Err(error) if is_expired(&error) => self.ask_for(&instance, row, whereabouts).await,
             Err(error) if error.chain().any(|cause| cause.is::<TooLarge>()) => {
                 self.settle(&instance, row, MediaState::Gone).await
             }
@@ -186,30 +205,72 @@ impl Fetcher {
     async fn keep(
         &self,
         instance: &InstanceRow,
-        row: MediaRow,
+        row: &MediaRow,
         file: File,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Kept, StorageError> {
         let bytes = contents(file);
         let previous = row.state;
         let events = |row: &MediaRow| vec![updated(instance, row, previous)];
-        let attempts = row.attempts;
         match self.media.fill(row.clone(), bytes, events).await {
             // Not found: the instance was deleted, or somebody else was faster.
-            Ok(_) | Err(MediaError::NotFound) => Ok(()),
-            Err(MediaError::Storage(error)) => Err(error),
+            Ok(_) | Err(MediaError::NotFound) => {}
+            Err(MediaError::HashMismatch) => return Ok(Kept::Damaged),
+            Err(MediaError::Storage(error)) => return Err(error),
             Err(MediaError::Blobs(error)) => {
                 tracing::error!(
                     error = format!("{error:#}"),
                     "the object store can't be used now"
                 );
-                self.postpone(row, pause(attempts)).await
+                self.postpone(row.clone(), pause(row.attempts)).await?;
             }
-            // Empty, too large, or not what the message says: it will not get better.
+            // Too large: it will not get smaller.
             Err(error) => {
                 tracing::debug!(instance = %row.instance, %error, "a media is not what it should be");
-                self.settle(instance, row, MediaState::Gone).await
+                self.settle(instance, row.clone(), MediaState::Gone).await?;
             }
         }
+        Ok(Kept::Over)
+    }
+
+    /// What lies there is not what the message says. The phone may have it right; what the phone has left
+    /// is all there is.
+    async fn doubt(
+        &self,
+        instance: &InstanceRow,
+        row: MediaRow,
+        whereabouts: Whereabouts,
+    ) -> Result<(), StorageError> {
+        tracing::debug!(instance = %row.instance, "a media is not what its message says");
+        if whereabouts.is_left_again() {
+            return self.settle(instance, row, MediaState::Gone).await;
+        }
+        self.ask_for(instance, row, whereabouts.found_damaged())
+            .await
+    }
+
+    /// Tells that the phone is asked, which is due at once, or later, if it was asked before and that was of no use.
+    async fn ask_for(
+        &self,
+        instance: &InstanceRow,
+        row: MediaRow,
+        whereabouts: Whereabouts,
+    ) -> Result<(), StorageError> {
+        let row = MediaRow {
+            source: whereabouts.encode(),
+            ..row
+        };
+        self.settle(instance, row.clone(), MediaState::ExpiredAsked)
+            .await?;
+        if !whereabouts.is_left_again() {
+            return Ok(());
+        }
+        let pause = pause(row.attempts);
+        let asked = MediaRow {
+            state: MediaState::ExpiredAsked,
+            attempts: row.attempts.saturating_add(1),
+            ..row
+        };
+        self.postpone(asked, pause).await
     }
 
     /// Asks the phone to upload the file once more.
@@ -247,6 +308,8 @@ impl Fetcher {
                 self.settle(instance, found, MediaState::Pending).await
             }
             Ok(MediaRetryResult::NotFound) => self.settle(instance, row, MediaState::Gone).await,
+            // Nobody can make anything of it.
+            Ok(_) if whereabouts.is_damaged() => self.settle(instance, row, MediaState::Gone).await,
             // The phone is off, or does not understand: asked again later.
             answered => {
                 tracing::debug!(instance = %row.instance, ?answered, "no phone has uploaded a media again");
@@ -318,6 +381,19 @@ fn is_expired(error: &anyhow::Error) -> bool {
     status.is_some_and(|refused| matches!(refused.status, 403 | 404 | 410))
 }
 
+/// Whether all of it came and is not what was sealed with the key of the message. The library says so in words
+/// only; a test holds it to them.
+fn is_damaged(error: &anyhow::Error) -> bool {
+    const WORDS: [&str; 5] = [
+        "MAC mismatch",
+        "Invalid final media size",
+        "Empty plaintext after decrypt",
+        "Invalid PKCS7 padding",
+        "Bad PKCS7 padding bytes",
+    ];
+    WORDS.contains(&&*error.root_cause().to_string())
+}
+
 fn pause(attempts: u32) -> Duration {
     FIRST_PAUSE
         .saturating_mul(1 << attempts.min(16))
@@ -332,6 +408,52 @@ fn updated(instance: &InstanceRow, row: &MediaRow, previous: MediaState) -> NewE
         chat: row.chat.clone(),
         message_id: row.message_id.clone(),
     });
-    let key = format!("{}/{}", row.id, row.state as i32);
+    // A state may come back, and is other news then.
+    let changed = row.update_time.duration_since(SystemTime::UNIX_EPOCH);
+    let changed = changed.unwrap_or_default().as_micros();
+    let key = format!("{}/{}/{changed}", row.id, row.state as i32);
     events::compose(instance, payload, row.update_time, &key)
+}
+
+#[cfg(test)]
+mod tests {
+    use wacore::{
+        download::{DownloadUtils, MediaType},
+        upload::encrypt_media,
+    };
+
+    use super::*;
+
+    #[test]
+    fn damage_is_told_from_trouble() {
+        let sealed = encrypt_media(&[7; 100_000], MediaType::Document).unwrap();
+        let opened = |bytes: &[u8], key: &[u8]| {
+            let mut plain = Vec::new();
+            DownloadUtils::decrypt_stream_to_writer(bytes, key, MediaType::Document, &mut plain)
+        };
+        let (bytes, key) = (&sealed.data_to_upload[..], &sealed.media_key[..]);
+        assert!(opened(bytes, key).is_ok());
+        let mut changed = bytes.to_vec();
+        for at in [0, 50_000, bytes.len() - 1] {
+            changed[at] ^= 1;
+            let error = opened(&changed, key).unwrap_err();
+            assert!(is_damaged(&error), "{error:#}");
+            changed[at] ^= 1;
+        }
+        for (bytes, key) in [
+            (bytes, &[0; 32][..]),
+            (&bytes[..bytes.len() - 1], key),
+            (&bytes[..bytes.len() - 16], key),
+            (&bytes[..10], key),
+            (&[], key),
+        ] {
+            let error = opened(bytes, key).unwrap_err();
+            assert!(is_damaged(&error), "{error:#}");
+        }
+        let refused = anyhow::Error::new(HttpStatusError { status: 500 }).context("refused");
+        let broken = anyhow::Error::from(std::io::Error::other("connection reset"));
+        for trouble in [refused, broken] {
+            assert!(!is_damaged(&trouble), "{trouble:#}");
+        }
+    }
 }

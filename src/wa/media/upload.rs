@@ -135,7 +135,7 @@ impl Uploads {
         Self::new(media, Passage::open(&folder.join("passage")).unwrap())
     }
 
-    pub(in crate::wa) fn media(&self) -> &Media {
+    pub(in crate::wa) fn media(&self) -> &Arc<Media> {
         &self.media
     }
 

@@ -40,6 +40,12 @@ pub(super) struct Whereabouts {
     /// The writer, in a group.
     pub(super) participant: Option<String>,
     pub(super) from_me: bool,
+    /// What lay there was not what the message says.
+    #[serde(default)]
+    damaged: bool,
+    /// The phone has left it again.
+    #[serde(default)]
+    left_again: bool,
 }
 
 /// Under which keys a file is sealed.
@@ -65,8 +71,25 @@ impl Whereabouts {
         let fits = direct_path.starts_with('/') && direct_path.len() <= TEXT_BYTES;
         fits.then_some(Self {
             direct_path,
+            left_again: true,
             ..self
         })
+    }
+
+    /// The same, where what lay there was found wrong.
+    pub(super) fn found_damaged(self) -> Self {
+        Self {
+            damaged: true,
+            ..self
+        }
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    pub(super) fn is_left_again(&self) -> bool {
+        self.left_again
     }
 
     pub(super) fn media_key(&self) -> &[u8] {
@@ -156,6 +179,8 @@ pub(in crate::wa) fn row_of(
         chat: chat.to_string(),
         participant: source.is_group.then(|| sender.to_string()),
         from_me: source.is_from_me,
+        damaged: false,
+        left_again: false,
     };
     let now = SystemTime::now();
     let thumbnail = told

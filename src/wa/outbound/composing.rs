@@ -165,7 +165,11 @@ impl Outbox {
             (Say::Content(content), Some(file)) => {
                 let content = around.content(*content).ok_or(WaError::TextTooLong)?;
                 let message = outbound::media::convert(&content, file.left).ok_or_else(refused)?;
-                (content, outbound::surround(message, &around, &to.to))
+                let message = outbound::surround(message, &around, &to.to);
+                match outgoing.view_once {
+                    true => (content, outbound::media::once(message)),
+                    false => (content, message),
+                }
             }
             (Say::Content(content), None) => self.say(client, *content, &around, &to).await?,
             (say, _) => {
@@ -304,6 +308,9 @@ fn do_to(
     let message_id = row.message_id.clone();
     Ok(match say {
         Say::Content(_) => return Err(unchangeable("it is not about another message")),
+        Say::Edit(_) | Say::Forward if about.known.view_once => {
+            return Err(unchangeable("it can be opened only once"));
+        }
         Say::Edit(text) => {
             if !row.from_me {
                 return Err(unchangeable("somebody else wrote it"));

@@ -8,6 +8,7 @@
 mod composing;
 mod files;
 mod marking;
+mod previewing;
 mod refusals;
 mod sender;
 mod status;
@@ -37,6 +38,7 @@ use super::{
 use crate::{
     domain::recipient::Recipient,
     events::timestamp,
+    preview::Previews,
     proto::v1::{self, MessageStatus, message_content::Content},
     storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage},
 };
@@ -76,10 +78,14 @@ pub struct Outgoing {
     pub ephemeral_seconds: Option<u32>,
     /// It is marked as forwarded.
     pub forwarded: bool,
+    /// It can be opened only once.
+    pub view_once: bool,
     /// WhatsApp's id of the message that it answers; empty is none.
     pub quoted: String,
     /// WhatsApp's id of the head of its album; empty is none.
     pub album: String,
+    /// It is a text whose link's preview is looked for.
+    pub fetch_preview: bool,
     /// Whom it mentions, if it goes to a group.
     pub mentions: Mentions,
     /// The caller's request id, if it gave one.
@@ -100,6 +106,7 @@ pub(super) struct Outbox {
     contacts: Contacts,
     groups: Arc<Groups>,
     uploads: Arc<Uploads>,
+    previews: Arc<Previews>,
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<Box<MessageRow>>,
     waiting: Waiting,
@@ -114,6 +121,7 @@ pub(super) struct Parts {
     pub(super) contacts: Contacts,
     pub(super) groups: Arc<Groups>,
     pub(super) uploads: Arc<Uploads>,
+    pub(super) previews: Arc<Previews>,
     pub(super) stop: CancellationToken,
 }
 
@@ -136,6 +144,7 @@ impl Outbox {
             contacts,
             groups,
             uploads,
+            previews,
             stop,
         } = parts;
         let (accepted, queue) = mpsc::channel(ACCEPTED_AT_ONCE);
@@ -149,6 +158,7 @@ impl Outbox {
             contacts,
             groups,
             uploads,
+            previews,
             accepted,
             waiting: Waiting::default(),
         });
@@ -199,8 +209,9 @@ impl Outbox {
             return self.confirmed(seen_before(seen)?, patience).await;
         }
         let client = self.open_client()?;
-        // Before a place is taken: a large file must not keep short texts waiting.
+        // Before a place is taken: a large file, or a slow page, must not keep short texts waiting.
         let file = self.file(&client, &mut outgoing).await?;
+        self.preview(&client, &mut outgoing).await?;
         let patience = patience.after(begun.elapsed());
         let place = self.places.clone().acquire_owned();
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
@@ -344,6 +355,7 @@ impl Outbox {
             forwarding_score: around
                 .and_then(|around| around.forwarding_score)
                 .unwrap_or_default(),
+            view_once: inbound::peel(&composed.message).view_once,
             album_message_id: inbound::album(&composed.message)
                 .unwrap_or_default()
                 .to_owned(),

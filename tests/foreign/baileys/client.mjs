@@ -13,6 +13,7 @@ import {
 import pino from 'pino'
 
 import { listen as listenToCalls, reject } from './calls.mjs'
+import { redirected } from './files.mjs'
 import { act, listen } from './groups.mjs'
 import { content, listenToChanges, tellContent } from './kinds.mjs'
 import { listenToMarks, mark } from './marks.mjs'
@@ -34,6 +35,7 @@ for (const level of ['debug', 'info', 'log']) {
 }
 
 const logger = pino({ level: 'debug' }, pino.destination(2))
+const fetchAgent = redirected(options.address)
 const { state, saveCreds } = await useMultiFileAuthState(options.store)
 let socket
 let leaving = false
@@ -53,6 +55,7 @@ const sent = new Map()
 function connect() {
 	socket = makeWASocket({
 		auth: state,
+		fetchAgent,
 		getMessage: async key => sent.get(key.id),
 		logger,
 		waWebSocketUrl: `ws://${options.address}/ws/chat`,

@@ -4,10 +4,13 @@ import { createHash } from 'node:crypto'
 
 import { decryptPollVote, jidNormalizedUser, WAMessageStubType } from '@whiskeysockets/baileys'
 
+import { FILES, tellFile } from './files.mjs'
+
 const user = jid => jid?.split('@')[0].split(':')[0]
 
 /** What each kind is for Baileys. `key` finds the key of a message by its id. */
 const KINDS = {
+	...FILES,
 	location: ({ latitude, longitude, name }) => ({
 		location: { degreesLatitude: latitude, degreesLongitude: longitude, name },
 	}),
@@ -69,6 +72,8 @@ export function tellContent(say, { key, message }, context) {
 		tell('poll', { question: asked.name, options: asked.options.map(({ optionName }) => optionName) })
 	} else if (vote) {
 		tell('vote', { about: vote.pollCreationMessageKey.id, options: chosen(vote, key, context) })
+	} else {
+		tellFile(tell, { key, message })
 	}
 }
 

@@ -20,6 +20,7 @@ type expression struct {
 	ID, Emoji, Text     string
 	Question            string
 	Options             []string
+	fileToSend
 }
 
 func (t *teller) express(ctx context.Context, client *whatsmeow.Client, e *expression) {
@@ -53,6 +54,8 @@ func (t *teller) built(ctx context.Context, client *whatsmeow.Client, to types.J
 		}}, nil
 	case "contact":
 		return &waE2E.Message{ContactMessage: &waE2E.ContactMessage{DisplayName: &e.Name, Vcard: &e.Vcard}}, nil
+	case "image", "video", "audio", "document", "sticker":
+		return left(ctx, client, e.Kind, &e.fileToSend)
 	case "poll":
 		return client.BuildPollCreation(e.Question, e.Options, 1), nil
 	case "edit":
@@ -99,6 +102,10 @@ func (t *teller) tellContent(ctx context.Context, client *whatsmeow.Client, even
 	if vote := message.GetPollUpdateMessage(); vote != nil {
 		about := vote.GetPollCreationMessageKey().GetID()
 		tell("vote", map[string]any{"about": about, "options": t.chosen(ctx, client, event, about)})
+	}
+	if file, kind := fileOf(message); file != nil {
+		// It takes a while, and meanwhile other things happen.
+		go tellFile(ctx, client, event, file, func(fields map[string]any) { tell(kind, fields) })
 	}
 	change := message.GetProtocolMessage()
 	about := change.GetKey().GetID()

@@ -30,6 +30,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// longestLine is room for a command with a file.
+const longestLine = 16 << 20
+
 func main() {
 	address := flag.String("address", "", "HOST:PORT of the network")
 	root := flag.String("root", "", "its root key, in hex")
@@ -68,6 +71,7 @@ func run(ctx context.Context, address, root, folder string) error {
 	defer client.Disconnect()
 
 	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, longestLine)
 	for lines.Scan() {
 		var command struct {
 			Send  *message

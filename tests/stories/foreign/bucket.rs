@@ -7,8 +7,8 @@ use wagate::{
 };
 
 use crate::{
-    media::{chunk, document, download, fetching::until_state, metadata, noise, send, upload},
-    support::{Stage, Watcher, info, install_bucket, within},
+    media::{chunk, document, download, fetching::until_state, metadata, send, upload},
+    support::{Stage, Watcher, info, install_bucket, samples::noise, within},
 };
 
 const BUCKET: &str = "wagate-media";

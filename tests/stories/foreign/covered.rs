@@ -7,8 +7,9 @@ use crate::support::Library;
 const PAGE: &str = include_str!("../../../docs/messages.md");
 
 /// The stories, by their text: that a story of a name is there.
-const STORIES: [&str; 3] = [
+const STORIES: [&str; 4] = [
     include_str!("../foreign.rs"),
+    include_str!("files.rs"),
     include_str!("kinds.rs"),
     include_str!("with_wagate.rs"),
 ];
@@ -36,10 +37,16 @@ const fn both(what: &'static str, story: &'static str) -> Covered {
     }
 }
 
-const COVERED: [Covered; 10] = [
+const COVERED: [Covered; 16] = [
     both("`text`", "by_number"),
     both("a quote", "and_wagate_run_a_group"),
     both("a mention", "and_wagate_run_a_group"),
+    both("`image`", "and_wagate_exchange_files"),
+    both("`video`", "and_wagate_exchange_files"),
+    both("`audio`, a voice note", "and_wagate_exchange_files"),
+    both("`document`", "and_wagate_exchange_files"),
+    both("`sticker`", "and_wagate_exchange_files"),
+    both("`view_once`", "and_wagate_exchange_files"),
     both("`location`", "and_wagate_share_places_and_cards"),
     both("`contacts`", "and_wagate_share_places_and_cards"),
     both("`reaction`", "and_wagate_react_edit_and_delete"),

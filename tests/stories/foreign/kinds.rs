@@ -9,12 +9,12 @@ use super::Companion;
 use crate::support::{Api, Library, Stage, Watcher, within};
 
 /// An instance and a client, each with the other's number.
-struct Pair {
+pub(super) struct Pair {
     stage: Stage,
-    api: Api,
-    watcher: Watcher,
+    pub(super) api: Api,
+    pub(super) watcher: Watcher,
     instance: v1::Instance,
-    other: Companion,
+    pub(super) other: Companion,
 }
 
 fn text(text: &str) -> Asked {
@@ -29,7 +29,7 @@ fn names(options: &[v1::PollOption]) -> Vec<&str> {
 }
 
 impl Pair {
-    async fn on(library: Library) -> Option<Self> {
+    pub(super) async fn on(library: Library) -> Option<Self> {
         let program = library.install().await?;
         let stage = Stage::new().await;
         let api = stage.api().await;
@@ -45,19 +45,35 @@ impl Pair {
         })
     }
 
-    async fn leave(self) {
+    pub(super) async fn leave(self) {
         self.other.client.stop().await;
         self.stage.network.shutdown().await;
     }
 
     /// wagate says something to the client.
-    async fn say(&self, content: Asked) -> String {
+    pub(super) async fn say(&self, content: Asked) -> String {
+        self.send(self.request(content)).await
+    }
+
+    /// wagate says something that can be opened once.
+    pub(super) async fn say_once(&self, content: Asked) -> String {
         let request = v1::SendMessageRequest {
+            view_once: true,
+            ..self.request(content)
+        };
+        self.send(request).await
+    }
+
+    fn request(&self, content: Asked) -> v1::SendMessageRequest {
+        v1::SendMessageRequest {
             instance: "one".to_owned(),
             recipient: self.other.number.clone(),
             content: Some(content),
             ..Default::default()
-        };
+        }
+    }
+
+    async fn send(&self, request: v1::SendMessageRequest) -> String {
         let sent = within("SendMessage", self.api.messages().send_message(request)).await;
         let sent = sent.unwrap().into_inner().message.unwrap();
         assert!(sent.status() >= v1::MessageStatus::Sent, "{sent:?}");
@@ -65,7 +81,7 @@ impl Pair {
     }
 
     /// The client says something that is no text to wagate, and wagate hears it.
-    async fn hear(&mut self, kind: &str, what: serde_json::Value) -> (String, Content) {
+    pub(super) async fn hear(&mut self, kind: &str, what: serde_json::Value) -> (String, Content) {
         let id = self
             .other
             .client

@@ -345,22 +345,92 @@ async fn a_host_that_fails_is_tried_again_and_a_liar_is_not_believed() {
     let news = until_state(&mut scene.watcher, MediaState::Ready).await;
     let media = news.media.unwrap();
     assert_eq!((news.message_id, media.size_bytes), (id, 300_000));
-    let mut liars = Vec::new();
-    for message in [other_hash, other_key] {
-        let id = scene.say(&message).await;
-        liars.push(media_of(&scene.received(&id).await).id);
-    }
-    // What is due is fetched in order: when this one is here, those were tried.
+    // One that is not what its message says is asked of the phone, and what that leaves is the same.
+    let id = scene.say(&other_hash).await;
+    let asked = until_state(&mut scene.watcher, MediaState::ExpiredAsked).await;
+    assert_eq!(asked.message_id, id);
+    let news = until_state(&mut scene.watcher, MediaState::Gone).await;
+    assert_eq!(
+        (&news.message_id, news.previous_state()),
+        (&id, MediaState::Pending)
+    );
+    // Under another key not even the question can be read.
+    let id = scene.say(&other_key).await;
+    let asked = until_state(&mut scene.watcher, MediaState::ExpiredAsked).await;
+    assert_eq!(asked.message_id, id);
     scene.say(&honest).await;
     until_state(&mut scene.watcher, MediaState::Ready).await;
-    for media_id in liars {
-        let request = v1::GetMediaRequest {
-            instance: "one".to_owned(),
-            media_id,
-        };
-        let known = scene.api.media().get_media(request).await.unwrap();
-        let state = known.into_inner().media.unwrap().state();
-        assert_ne!(state, MediaState::Ready);
-    }
     assert_eq!(files(&scene.stage.data_dir().join("media")), before + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_damaged_is_asked_of_the_phone_once() {
+    let mut scene = Scene::new().await;
+    let bytes = noise(100_000);
+    let network = scene.stage.network.clone();
+    let message = || {
+        let left = network.leave_file(&bytes, FileKind::Document).unwrap();
+        with_file!(document_message: DocumentMessage, left,)
+    };
+    // The phone leaves it again, and then it is right.
+    scene.fault(MediaFaultAction::Damage, Some(1));
+    let id = scene.say(&message()).await;
+    let asked = until_state(&mut scene.watcher, MediaState::ExpiredAsked).await;
+    assert_eq!(
+        (asked.previous_state(), &asked.message_id),
+        (MediaState::Pending, &id)
+    );
+    let news = until_state(&mut scene.watcher, MediaState::Ready).await;
+    assert_eq!(news.message_id, id);
+    let media = news.media.unwrap();
+    assert!(download(&scene.api, &media, 0, 0).await.unwrap() == bytes);
+
+    // What the phone has left is wrong, too.
+    let before = files(&scene.stage.data_dir().join("media"));
+    scene.fault(MediaFaultAction::Damage, None);
+    let id = scene.say(&message()).await;
+    until_state(&mut scene.watcher, MediaState::ExpiredAsked).await;
+    let news = until_state(&mut scene.watcher, MediaState::Gone).await;
+    assert_eq!(
+        (news.previous_state(), &news.message_id),
+        (MediaState::Pending, &id)
+    );
+    let questions = scene.watcher.seen.iter().filter(|event| {
+        matches!(&event.payload, Some(Payload::MediaUpdated(one)) if one.message_id == id
+            && one.media.as_ref().unwrap().state() == MediaState::ExpiredAsked)
+    });
+    assert_eq!(questions.count(), 1);
+    assert_eq!(files(&scene.stage.data_dir().join("media")), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_comes_back_is_other_news() {
+    let mut scene = Scene::new().await;
+    let left = scene
+        .stage
+        .network
+        .leave_file(b"a file", FileKind::Document);
+    // The phone leaves it again and again, and it is never there.
+    scene.fault(MediaFaultAction::Status(404), None);
+    let message = with_file!(document_message: DocumentMessage, left.unwrap(),);
+    let id = scene.say(&message).await;
+    for _ in 0..2 {
+        until_state(&mut scene.watcher, MediaState::ExpiredAsked).await;
+    }
+    scene.stage.network.clear_media_faults();
+    until_state(&mut scene.watcher, MediaState::Ready).await;
+    let mut keys: Vec<_> = scene
+        .watcher
+        .seen
+        .iter()
+        .filter(|event| {
+            matches!(&event.payload, Some(Payload::MediaUpdated(one)) if one.message_id == id)
+        })
+        .map(|event| event.dedupe_key.clone())
+        .collect();
+    assert!(keys.len() >= 5, "{keys:?}");
+    let told = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), told, "{keys:?}");
 }

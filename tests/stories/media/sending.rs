@@ -2,13 +2,16 @@
 
 use futures::StreamExt as _;
 use wagate::{
-    proto::v1::{media_source::Source, message_content::Content},
+    proto::v1::{event::Payload, media_source::Source, message_content::Content},
     sandbox::InboxMessage,
 };
 use waproto::{buffa::Message as _, whatsapp as wa};
 
 use super::*;
-use crate::support::TestPhone;
+use crate::support::{
+    TestPhone,
+    samples::{mp4, opus, webp},
+};
 use v1::send_message_request::Content as Asked;
 
 /// An instance and somebody to write to.
@@ -136,36 +139,6 @@ fn file(source: Option<v1::MediaSource>) -> Asked {
         source,
         ..Default::default()
     })
-}
-
-fn webp() -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image::DynamicImage::new_rgba8(512, 512)
-        .write_to(&mut bytes, image::ImageFormat::WebP)
-        .unwrap();
-    bytes.into_inner()
-}
-
-/// The beginning of a film, and a film's worth of nothing.
-fn mp4() -> Vec<u8> {
-    let mut bytes = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom".to_vec();
-    bytes.extend(noise(50_000));
-    bytes
-}
-
-/// Two pages of Opus in Ogg that claim to play for three seconds.
-fn opus() -> Vec<u8> {
-    let page = |time: u64, packet: &[u8]| {
-        let mut page = b"OggS\0\0".to_vec();
-        page.extend(time.to_le_bytes());
-        page.extend([0; 12]);
-        page.extend([1, u8::try_from(packet.len()).unwrap()]);
-        page.extend(packet);
-        page
-    };
-    let mut bytes = page(0, b"OpusHead\x01\x01\x38\x01\x80\xbb\0\0\0\0\0");
-    bytes.extend(page(3 * 48_000 + 312, b"no sound at all"));
-    bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,6 +285,128 @@ async fn every_kind_of_file_reaches_a_phone() {
         let kept = kept.into_inner().media.unwrap().expire_time.unwrap();
         let weeks = kept.seconds - media.create_time.unwrap().seconds > 14 * 86_400;
         assert!(weeks, "{kept:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_opened_once_says_so() {
+    let scene = Scene::new().await;
+    let (other, _) = scene.stage.open_instance(&scene.api, "two").await;
+    let mut watcher = Watcher::from_earliest(&scene.api).await;
+    let note = || v1::AudioContent {
+        voice_note: true,
+        source: data(&opus()),
+        ..Default::default()
+    };
+    let once = |asked| v1::SendMessageRequest {
+        view_once: true,
+        ephemeral_seconds: Some(86_400),
+        ..scene.request(asked)
+    };
+    let caption = v1::ImageContent {
+        caption: "look".to_owned(),
+        source: data(&png()),
+        ..Default::default()
+    };
+    for (asked, bytes) in [
+        (Asked::Image(caption), png()),
+        (Asked::Video(video(data(&mp4()))), mp4()),
+        (Asked::Audio(note()), opus()),
+    ] {
+        let is_sound = matches!(asked, Asked::Audio(_));
+        // A phone has it in the envelope that it looks for, and opens its file.
+        let sent = scene.send(once(asked.clone())).await.unwrap();
+        assert!(sent.view_once && sent.ephemeral_seconds == 86_400);
+        let (raw, seen) = scene.seen(&scene.peer, &sent.id).await;
+        assert!(raw.is_view_once());
+        let envelope = match is_sound {
+            true => &seen.view_once_message_v2_extension,
+            false => &seen.view_once_message_v2,
+        };
+        let inner = envelope.as_option().unwrap().message.as_option().unwrap();
+        let marks = [
+            inner.image_message.as_option().map(|one| one.view_once),
+            inner.video_message.as_option().map(|one| one.view_once),
+            inner.audio_message.as_option().map(|one| one.view_once),
+        ];
+        assert_eq!(marks.into_iter().flatten().next(), Some(Some(true)));
+        assert_eq!(scene.stage.network.open_file(&raw.message).unwrap(), bytes);
+
+        // It is stored like any other, but is neither passed on nor reworded.
+        let request = v1::GetMessageRequest {
+            instance: "one".to_owned(),
+            message_id: sent.id.clone(),
+            ..Default::default()
+        };
+        let kept = scene.api.messages().get_message(request).await.unwrap();
+        assert!(kept.into_inner().message.unwrap().view_once);
+        let forward = v1::ForwardMessageRequest {
+            instance: "one".to_owned(),
+            message_id: sent.id.clone(),
+            recipient: other.phone_number.clone(),
+            ..Default::default()
+        };
+        let refused = scene.api.messages().forward_message(forward).await;
+        assert_eq!(info(&refused.unwrap_err()), "MESSAGE_NOT_CHANGEABLE");
+        let edit = v1::EditMessageRequest {
+            instance: "one".to_owned(),
+            message_id: sent.id,
+            text: "look again".to_owned(),
+            ..Default::default()
+        };
+        let refused = scene.api.messages().edit_message(edit).await;
+        assert_eq!(info(&refused.unwrap_err()), "MESSAGE_NOT_CHANGEABLE");
+
+        // wagate understands it.
+        let sent = scene.send(v1::SendMessageRequest {
+            recipient: other.phone_number.clone(),
+            ..once(asked)
+        });
+        let sent = sent.await.unwrap();
+        let received = watcher.once("the message", |event| match &event.payload {
+            Some(Payload::MessageReceived(one)) => {
+                one.message.clone().filter(|one| one.id == sent.id)
+            }
+            _ => None,
+        });
+        let received = received.await;
+        assert!(received.view_once && received.ephemeral_seconds == 86_400);
+    }
+
+    let album = v1::SendMessageRequest {
+        album_message_id: "3EB0".to_owned(),
+        ..once(image(data(&png())))
+    };
+    let refused = [
+        once(file(data(b"bytes"))),
+        once(Asked::Sticker(v1::StickerContent {
+            source: data(&webp()),
+            ..Default::default()
+        })),
+        once(Asked::Audio(v1::AudioContent {
+            voice_note: false,
+            ..note()
+        })),
+        once(Asked::Video(v1::VideoContent {
+            round: true,
+            ..video(data(&mp4()))
+        })),
+        once(Asked::Video(v1::VideoContent {
+            gif: true,
+            ..video(data(&mp4()))
+        })),
+        once(Asked::Text(v1::TextContent {
+            text: "hello".to_owned(),
+            ..Default::default()
+        })),
+        album,
+    ];
+    for request in refused {
+        let refused = scene.send(request).await.unwrap_err();
+        assert_eq!(
+            (&*info(&refused), &*violated_field(&refused)),
+            ("FIELD_INVALID", "view_once")
+        );
     }
 }
 

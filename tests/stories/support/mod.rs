@@ -9,6 +9,7 @@ mod calls;
 mod foreign;
 pub mod groups;
 pub mod program;
+pub mod samples;
 mod stage;
 mod volume;
 mod watcher;

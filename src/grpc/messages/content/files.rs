@@ -147,6 +147,29 @@ pub(super) fn album(album: v1::AlbumContent) -> Result<v1::AlbumContent, Status>
     Ok(album)
 }
 
+/// Whether a content may be opened only once, which images, videos and voice notes may.
+pub(in crate::grpc::messages) fn once(
+    content: &Content,
+    view_once: bool,
+    album: &str,
+) -> Result<(), Status> {
+    if !view_once {
+        return Ok(());
+    }
+    let may = match content {
+        Content::Image(_) => true,
+        Content::Video(video) => !video.gif && !video.round,
+        Content::Audio(audio) => audio.voice_note,
+        _ => false,
+    };
+    let why = match may {
+        false => "must be false: only an image, a video or a voice note is opened once",
+        true if !album.is_empty() => "must be false: what is opened once is in no album",
+        true => return Ok(()),
+    };
+    Err(status::field_invalid("view_once", why))
+}
+
 /// The id of an album's head, which images and videos have.
 pub(in crate::grpc::messages) fn in_album(
     content: &Content,

@@ -132,6 +132,33 @@ fn sticker(sticker: &v1::StickerContent, left: UploadResponse) -> wa::Message {
     }
 }
 
+/// The message as one that can be opened only once: it says so itself, and lies in the envelope that phones look
+/// for, which is another one for sound.
+pub fn once(mut message: wa::Message) -> wa::Message {
+    let is_sound = message.audio_message.is_set();
+    if let Some(image) = message.image_message.as_option_mut() {
+        image.view_once = Some(true);
+    } else if let Some(video) = message.video_message.as_option_mut() {
+        video.view_once = Some(true);
+    } else if let Some(audio) = message.audio_message.as_option_mut() {
+        audio.view_once = Some(true);
+    }
+    let envelope = MessageField::some(message::FutureProofMessage {
+        message: MessageField::some(message),
+    });
+    if is_sound {
+        wa::Message {
+            view_once_message_v2_extension: envelope,
+            ..Default::default()
+        }
+    } else {
+        wa::Message {
+            view_once_message_v2: envelope,
+            ..Default::default()
+        }
+    }
+}
+
 /// The head of an album.
 pub fn album(album: &v1::AlbumContent) -> wa::Message {
     wa::Message {
