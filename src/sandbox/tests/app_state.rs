@@ -1,6 +1,8 @@
 //! What the devices of an account share: who comes first, who is told, and how newcomers catch up.
 
+use wacore::appstate::patch_decode::WAPatchName;
 use waproto::whatsapp::MessageKey;
+use whatsapp_rust::sync_task::MajorSyncTask;
 
 use super::*;
 use crate::sandbox::app_state::{Collection, Place};
@@ -40,13 +42,32 @@ impl Gateway {
 
     /// The next star of a message that it hears of.
     async fn starred(&self, id: &str) -> bool {
-        let pick = |event: &Event| match event {
+        self.shared("a star", |event| match event {
             Event::StarUpdate(star) if star.message_id == id => {
                 Some(star.action.starred == Some(true))
             }
             _ => None,
-        };
-        self.events.next("a star", pick).await
+        })
+        .await
+    }
+
+    /// The next thing of this kind that another device did.
+    async fn shared<T>(&self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
+        loop {
+            let heard = self.events.next(what, |event| match event {
+                Event::AppStateSyncFailed(failed) if !failed.skipped.is_empty() => Some(None),
+                event => pick(event).map(Some),
+            });
+            if let Some(heard) = heard.await {
+                return heard;
+            }
+            // It drops the news that come while it still reads an answer from before.
+            let task = MajorSyncTask::AppStateSync {
+                name: WAPatchName::RegularHigh,
+                full_sync: false,
+            };
+            self.client().process_sync_task(task).await;
+        }
     }
 }
 
@@ -93,7 +114,7 @@ async fn what_one_device_stars_all_of_the_account_show() {
         _ => None,
     };
     for companion in [&one, &other] {
-        let deletion = companion.events.next("a deletion", deleted).await;
+        let deletion = companion.shared("a deletion", deleted).await;
         assert_eq!(deletion.message_id, ids[1]);
         assert_eq!(deletion.action.delete_media, Some(true));
     }
