@@ -86,6 +86,7 @@ const INTEREST: &[EventKind] = &[
     EventKind::RawNode,
     EventKind::StarUpdate,
     EventKind::DeleteMessageForMeUpdate,
+    EventKind::AppStateSyncFailed,
 ];
 
 /// Frames that may come in a row of which nothing is heard, before somebody asks.

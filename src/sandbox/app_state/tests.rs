@@ -115,11 +115,11 @@ fn old_patches_become_a_snapshot_and_survive_a_restart() {
     let mut log = PatchLog::default();
     for version in 0..=MOST_PATCHES as u64 {
         // Ten records, set again and again; the first is gone in the end.
-        let index = u8::try_from(version % 10).unwrap();
-        let patch = match version {
-            90 => patch(0, 90, SyncdOperation::REMOVE),
-            _ if index == 0 && version > 90 => set(1, 1),
-            _ => set(index, u8::try_from(version).unwrap()),
+        let (index, value) = (version % 10, u8::try_from(version).unwrap());
+        let patch = match u8::try_from(index).unwrap() {
+            0 if version == 90 => patch(0, value, SyncdOperation::REMOVE),
+            0 if version > 90 => set(1, value),
+            index => set(index, value),
         };
         push(&mut log, version, &patch, &store).unwrap();
     }

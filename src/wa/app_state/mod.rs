@@ -4,6 +4,7 @@
 //! order in which WhatsApp took what the devices did: what this one did is read back and applied with the rest. Never
 //! believes its own request before WhatsApp has taken it.
 
+mod catching_up;
 mod change;
 mod echoes;
 mod errors;
@@ -28,6 +29,7 @@ use whatsapp_rust::{
 };
 
 use self::{
+    catching_up::CatchingUp,
     change::{Mark, Marking},
     echoes::Echoes,
 };
@@ -69,6 +71,7 @@ pub struct AppState {
     /// One patch at a time.
     turns: Mutex<()>,
     echoes: Echoes,
+    catching_up: Arc<CatchingUp>,
     stop: CancellationToken,
 }
 
@@ -95,6 +98,7 @@ impl AppState {
             client,
             turns: Mutex::default(),
             echoes: Echoes::default(),
+            catching_up: Arc::default(),
             stop,
         })
     }
@@ -211,8 +215,8 @@ impl AppState {
         Ok(())
     }
 
-    /// Applies what a device of the account did; tries until it works or wagate stops. True if the event was about that.
-    pub(super) async fn observe(&self, client: &Client, event: &Event) -> bool {
+    /// Applies what a device of the account did; tries until it works or wagate stops.
+    pub(super) async fn observe(&self, client: &Arc<Client>, event: &Event) {
         let told = match event {
             Event::StarUpdate(star) => Told {
                 chat: &star.chat_jid,
@@ -230,14 +234,17 @@ impl AppState {
                 time: deletion.timestamp,
                 mark: Mark::deletion(&deletion.action),
             },
-            _ => return false,
+            Event::AppStateSyncFailed(failed) => {
+                let passed_over = &failed.skipped;
+                return self.catching_up.read(client, passed_over, &self.stop);
+            }
+            _ => return,
         };
         if is_named(&told) {
             self.apply(client, &told).await;
         }
         self.echoes
             .tell(told.message_id, told.time.timestamp_millis());
-        true
     }
 
     async fn apply(&self, client: &Client, told: &Told<'_>) {

@@ -173,7 +173,9 @@ impl Session {
             Event::GroupUpdate(_) | Event::PictureUpdate(_) | Event::DirtyState(_) => {
                 self.groups.observe(event).await;
             }
-            Event::StarUpdate(_) | Event::DeleteMessageForMeUpdate(_) => {
+            Event::StarUpdate(_)
+            | Event::DeleteMessageForMeUpdate(_)
+            | Event::AppStateSyncFailed(_) => {
                 if let Some(link) = &self.link {
                     self.app_state.observe(&link.client(), event).await;
                 }

@@ -154,7 +154,8 @@ impl Scene {
             ..Default::default()
         };
         let found = self.api.messages().search_messages(request).await.unwrap();
-        assert!(found.into_inner().messages.is_empty());
+        let found = found.into_inner().messages;
+        assert!(found.iter().all(|message| message.id != id));
     }
 
     async fn restart(&mut self, meanwhile: impl AsyncFnOnce(&Self)) {
@@ -412,6 +413,38 @@ async fn what_comes_before_its_message_waits_for_it() {
     scene.deleted_with_sender(&deleted).await;
     scene.is_gone(&deleted).await;
     assert_eq!((scene.told(&starred), scene.told(&deleted)), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_companion_goes_on_from_what_is_long_past() {
+    let stage = Stage::new().await;
+    let api = stage.api().await;
+    let (owner, peer) = (stage.phone("Owner").await, stage.phone("Peer").await);
+    let id = peer.send(&owner.number.to_string(), "old").await;
+    owner.until_text("old").await;
+    let chat = Chat::User(peer.number);
+    // So much that nobody is shown all of it one by one.
+    for time in 0..221 {
+        let star = stage
+            .network
+            .star_message(owner.number, chat, &id, time % 2 == 0);
+        star.await.unwrap();
+    }
+    let instance = api.create("one").await;
+    stage.pair(&api, "one", &owner).await;
+    let mut watcher = Watcher::from_earliest(&api).await;
+    let told = watcher
+        .until("a star", |event| match &event.payload {
+            Some(Payload::MessageUpdated(one)) => Some(one.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!((&told.message_id, told.cause()), (&id, Cause::Starred));
+    let open = v1::InstanceState::Open;
+    watcher.until_state(&instance.id, open).await;
+    let new = peer.send(&owner.number.to_string(), "new").await;
+    watcher.until_received(&instance.id, "new").await;
+    assert!(star(&api, &new, true, "").await.unwrap().starred);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,3 +15,14 @@ CREATE TABLE media_shared (
 );
 
 INSERT INTO media_shared SELECT instance, id FROM media WHERE message_id <> '';
+
+-- One trigger in place of two: nothing says which of two comes first, and a message that is written anew with the words
+-- that it had would be lost to the search if the old ones left last.
+DROP TRIGGER message_words_leave;
+
+DROP TRIGGER message_words_return;
+
+CREATE TRIGGER message_words_change AFTER UPDATE OF words ON message WHEN old.words <> new.words BEGIN
+    INSERT INTO message_words (message_words, rowid, words) SELECT 'delete', old.number, old.words WHERE old.words <> '';
+    INSERT INTO message_words (rowid, words) SELECT new.number, new.words WHERE new.words <> '';
+END;

@@ -8,6 +8,7 @@ use crate::{
         StatusRise,
         contact::Sighting,
         device::{LidMapping, MessageSecret, RecordChange, RecordKind, TrustToken},
+        media::MediaKeep,
     },
 };
 
@@ -164,7 +165,15 @@ async fn a_repeated_creation_answers_the_first() {
 /// Fills every table that has an instance.
 async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
     let file = media::media(instance, MediaState::Ready);
-    assert!(storage.create_media(file).await.unwrap());
+    assert!(storage.create_media(file.clone()).await.unwrap());
+    for message_id in ["M1", "M2"] {
+        let keep = MediaKeep {
+            chat: "chat".to_owned(),
+            message_id: message_id.to_owned(),
+            expire_time: None,
+        };
+        assert!(storage.keep_media(instance, file.id, keep).await.unwrap());
+    }
     storage
         .accept_message(
             message(instance, "chat", "M1"),
