@@ -72,7 +72,7 @@ pub(super) fn checked(
 pub(super) use files::in_album;
 
 /// A text of at most so many characters. `field` names it.
-pub(super) fn most(field: &str, text: &str, limit: usize) -> Result<(), Status> {
+pub(in crate::grpc) fn most(field: &str, text: &str, limit: usize) -> Result<(), Status> {
     let length = text.chars().count();
     if length > limit {
         return Err(status::text_too_long(

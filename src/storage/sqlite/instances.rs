@@ -35,12 +35,13 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 7] = [
+const PURGES: [&str; 8] = [
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",
     "DELETE FROM message_receipt WHERE instance = ?",
     "DELETE FROM message WHERE instance = ?",
+    "DELETE FROM payment WHERE instance = ?",
     "DELETE FROM request WHERE instance = ?",
     // The rows stay until the bytes, which lie elsewhere, are removed.
     "UPDATE media SET state = 0, message_id = '', attempt_time = NULL, expire_time = 0 WHERE instance = ?",

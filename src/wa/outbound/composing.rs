@@ -161,6 +161,15 @@ impl Outbox {
                 (content, outbound::surround(message, &around, &to.to))
             }
             (Say::Content(content), None) => self.say(client, *content, &around, &to).await?,
+            (Say::RequestPayment(demand), _) => {
+                self.demand(client, *demand, &around, &to, group.as_ref())
+                    .await?
+            }
+            (Say::AnswerPayment(reply), _) => {
+                let row = about.ok_or_else(|| unchangeable("it is not stored"))?;
+                let request = About::of(row)?.alive()?;
+                self.reply(client, reply, request.row, &to.to).await?
+            }
             (say, _) => {
                 let row = about.ok_or_else(|| unchangeable("it is not stored"))?;
                 let about = About::of(row)?.alive()?;
@@ -295,7 +304,9 @@ fn do_to(
     let row = about.row;
     let message_id = row.message_id.clone();
     Ok(match say {
-        Say::Content(_) => return Err(unchangeable("it is not about another message")),
+        Say::Content(_) | Say::RequestPayment(_) | Say::AnswerPayment(_) => {
+            return Err(unchangeable("it is not about another message"));
+        }
         Say::Edit(text) => {
             if !row.from_me {
                 return Err(unchangeable("somebody else wrote it"));
@@ -387,6 +398,9 @@ fn do_to(
                 Content::Poll(_)
                     | Content::EventInvitation(_)
                     | Content::Album(_)
+                    | Content::PaymentRequest(_)
+                    | Content::PaymentSent(_)
+                    | Content::PaymentInvite(_)
                     | Content::Unsupported(_)
             ) {
                 return Err(unchangeable("this kind can't be passed on"));

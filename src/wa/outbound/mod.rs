@@ -8,6 +8,7 @@
 mod composing;
 mod files;
 mod marking;
+mod paying;
 mod refusals;
 mod sender;
 mod status;
@@ -23,7 +24,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
-pub use self::waiting::{Patience, Progress};
+pub use self::{
+    paying::{PaymentDemand, PaymentReply},
+    waiting::{Patience, Progress},
+};
 use self::{composing::Composed, files::Filed, waiting::Waiting};
 use super::{
     addresses::Addresses,
@@ -62,6 +66,10 @@ pub enum Say {
     Vote(Vec<String>),
     /// Pass it on.
     Forward,
+    /// Ask for money.
+    RequestPayment(Box<PaymentDemand>),
+    /// Answer a request for money.
+    AnswerPayment(PaymentReply),
 }
 
 /// What a caller wants sent.
@@ -315,6 +323,7 @@ impl Outbox {
         let to = composed.to;
         let quote = composed.around.quote.as_ref();
         let target = words::target(&composed.content).map(str::to_owned);
+        let listed = words::stands_alone(&composed.content);
         let words = words::words(&composed.content);
         let around = context::of(&composed.message);
         let message = v1::Message {
@@ -356,7 +365,7 @@ impl Outbox {
             status_reason: String::new(),
             body: message.encode_to_vec().into(),
             raw: raw.into(),
-            listed: target.is_none(),
+            listed,
             target: target.unwrap_or_default(),
             words,
         }
