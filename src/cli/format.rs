@@ -286,7 +286,10 @@ fn payment(one: &Payment) -> String {
     let payer = one.payer.as_ref().map(who);
     let payer = payer.unwrap_or_else(|| "everybody".to_owned());
     let state = value_name(one.state().as_str_name(), "PAYMENT_STATE_");
-    format!("{} {requester} asks {payer} for {amount}: {state}", plain(&one.id))
+    format!(
+        "{} {requester} asks {payer} for {amount}: {state}",
+        plain(&one.id)
+    )
 }
 
 fn contact(one: &Contact) -> String {

@@ -6,8 +6,7 @@
 use std::fmt;
 
 /// Currencies without smaller units.
-const WHOLE: &str =
-    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF";
+const WHOLE: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF";
 
 /// Currencies with cents or the like.
 const HUNDREDTHS: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV \
@@ -151,7 +150,8 @@ mod tests {
         let all = [WHOLE, HUNDREDTHS, THOUSANDTHS, TEN_THOUSANDTHS].join(" ");
         let codes: Vec<_> = all.split(' ').collect();
         assert_eq!(codes.iter().collect::<HashSet<_>>().len(), codes.len());
-        let shaped = |code: &&str| code.len() == 3 && code.bytes().all(|one| one.is_ascii_uppercase());
+        let shaped =
+            |code: &&str| code.len() == 3 && code.bytes().all(|one| one.is_ascii_uppercase());
         assert!(codes.iter().all(shaped));
     }
 
@@ -164,7 +164,10 @@ mod tests {
         assert_eq!(thousandths(12_345, 4), Err(AmountError::Fraction));
         assert_eq!(thousandths(i64::MAX, 3), Ok(i64::MAX as u64));
         assert_eq!(thousandths(i64::MAX, 2), Err(AmountError::TooLarge));
-        assert_eq!(thousandths(i64::MAX / 10, 2), Ok((i64::MAX / 10 * 10) as u64));
+        assert_eq!(
+            thousandths(i64::MAX / 10, 2),
+            Ok((i64::MAX / 10 * 10) as u64)
+        );
     }
 
     #[test]
@@ -175,7 +178,10 @@ mod tests {
         for divisor in [0, 2, 99, 101, u32::MAX] {
             assert_eq!(Amount::of_fraction(1, divisor), None, "{divisor}");
         }
-        assert_eq!(Amount::of_fraction(5, 1_000_000_000).map(Amount::places), Some(9));
+        assert_eq!(
+            Amount::of_fraction(5, 1_000_000_000).map(Amount::places),
+            Some(9)
+        );
         assert_eq!(Amount::of_fraction(-5, 100), None);
     }
 

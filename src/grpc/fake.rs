@@ -491,12 +491,7 @@ impl Storage for Fake {
         not_faked()
     }
 
-    async fn find_payments(
-        &self,
-        _: InstanceNumber,
-        _: &str,
-        _: usize,
-    ) -> Result<Vec<PaymentRow>> {
+    async fn find_payments(&self, _: InstanceNumber, _: &str, _: usize) -> Result<Vec<PaymentRow>> {
         not_faked()
     }
 

@@ -102,7 +102,9 @@ impl Payments {
             ..messages::saying(Say::AnswerPayment(reply), called.patience)
         };
         let sent = self.registry.send(called.row.number, outgoing).await?;
-        let payment = self.now(&kept.message_id, &kept.chat, &kept.sender, called).await?;
+        let payment = self
+            .now(&kept.message_id, &kept.chat, &kept.sender, called)
+            .await?;
         Ok((message_resource(&sent)?, payment))
     }
 
@@ -133,7 +135,10 @@ fn content(asked: &mut v1::RequestPaymentRequest) -> Result<v1::PaymentRequestCo
         status::field_invalid("amount.currency", description)
     })?;
     if money.exponent.is_some_and(|exponent| exponent != places) {
-        let description = format!("must be {places}, which ISO 4217 has for {}", money.currency);
+        let description = format!(
+            "must be {places}, which ISO 4217 has for {}",
+            money.currency
+        );
         return Err(status::field_invalid("amount.exponent", description));
     }
     money.exponent = Some(places);
@@ -146,7 +151,10 @@ fn content(asked: &mut v1::RequestPaymentRequest) -> Result<v1::PaymentRequestCo
     messages::most("note", &asked.note, limits::CAPTION_CHARS)?;
     if let Some(end) = &mut asked.expire_time {
         if system_time(end).is_none() || end.seconds <= 0 {
-            return Err(status::field_invalid("expire_time", "must be a time after 1970"));
+            return Err(status::field_invalid(
+                "expire_time",
+                "must be a time after 1970",
+            ));
         }
         end.nanos = 0;
     }
@@ -162,9 +170,10 @@ fn content(asked: &mut v1::RequestPaymentRequest) -> Result<v1::PaymentRequestCo
 fn payer(recipient: &Recipient, payer: &str) -> Result<Option<Recipient>, Status> {
     const FIELD: &str = "payer";
     match recipient {
-        Recipient::Group(_) if payer.is_empty() => {
-            Err(status::field_invalid(FIELD, "must name who is to pay, in a group"))
-        }
+        Recipient::Group(_) if payer.is_empty() => Err(status::field_invalid(
+            FIELD,
+            "must name who is to pay, in a group",
+        )),
         Recipient::Group(_) => groups::person(FIELD, payer).map(Some),
         _ if payer.is_empty() => Ok(None),
         _ => Err(status::field_invalid(
@@ -201,7 +210,10 @@ impl PaymentService for Payments {
         let payment = self.now(&sent.message_id, &sent.chat, &sent.sender, &called);
         let payment = payment.await?;
         let message = Some(message_resource(&sent)?);
-        Ok(Response::new(v1::RequestPaymentResponse { message, payment }))
+        Ok(Response::new(v1::RequestPaymentResponse {
+            message,
+            payment,
+        }))
     }
 
     async fn decline_payment(
@@ -216,7 +228,10 @@ impl PaymentService for Payments {
         let replied = self.reply(&called, named, mark, PaymentReply::Decline);
         let (message, payment) = replied.await?;
         let message = Some(message);
-        Ok(Response::new(v1::DeclinePaymentResponse { message, payment }))
+        Ok(Response::new(v1::DeclinePaymentResponse {
+            message,
+            payment,
+        }))
     }
 
     async fn cancel_payment(
@@ -231,7 +246,10 @@ impl PaymentService for Payments {
         let replied = self.reply(&called, named, mark, PaymentReply::Cancel);
         let (message, payment) = replied.await?;
         let message = Some(message);
-        Ok(Response::new(v1::CancelPaymentResponse { message, payment }))
+        Ok(Response::new(v1::CancelPaymentResponse {
+            message,
+            payment,
+        }))
     }
 
     async fn send_payment(
@@ -240,7 +258,8 @@ impl PaymentService for Payments {
     ) -> Result<Response<v1::SendPaymentResponse>, Status> {
         self.called(request, Permission::PaymentsWrite, |asked| &asked.instance)
             .await?;
-        let sentence = "a linked device can't move money: pay on the phone, and payment.sent tells of it";
+        let sentence =
+            "a linked device can't move money: pay on the phone, and payment.sent tells of it";
         Err(refuse(Reason::PaymentNotSendable, sentence).into())
     }
 

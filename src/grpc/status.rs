@@ -277,11 +277,17 @@ impl From<WaError> for Status {
             WaError::PaymentNotFound => payment_not_found(),
             WaError::PaymentSettled(state) => refuse(Reason::PaymentSettled, sentence)
                 .with("state", payment_state(state))
-                .field("payment_id", "must be the id of a payment in state REQUESTED")
+                .field(
+                    "payment_id",
+                    "must be the id of a payment in state REQUESTED",
+                )
                 .into(),
             WaError::PaymentRole(role) => refuse(Reason::PaymentRoleRequired, sentence)
                 .with("role", role)
-                .field("payment_id", format!("must be of a payment whose {role} is the account"))
+                .field(
+                    "payment_id",
+                    format!("must be of a payment whose {role} is the account"),
+                )
                 .into(),
             WaError::PayerUnknown => refuse(Reason::RecipientNotOnWhatsapp, sentence)
                 .field("payer", "must be the number of a WhatsApp account")

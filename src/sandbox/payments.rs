@@ -133,7 +133,9 @@ impl Sandbox {
         request_id: Option<&str>,
         note: &str,
     ) -> Result<SentText, SandboxError> {
-        let key = request_id.map(|id| self.target(phone, chat, id)).transpose()?;
+        let key = request_id
+            .map(|id| self.target(phone, chat, id))
+            .transpose()?;
         let note = (!note.is_empty()).then(|| text(note.to_owned()));
         let sent = message::SendPaymentMessage {
             note_message: note.into(),
@@ -148,7 +150,7 @@ impl Sandbox {
     }
 
     /// What a message in an inbox says of money, as the phone shows it.
-    pub(super) fn money_in(&self, seen: &InboxMessage) -> Option<MoneyMessage> {
+    pub fn money_in(&self, seen: &InboxMessage) -> Option<MoneyMessage> {
         let message = Message::decode_from_slice(&seen.message).ok()?;
         let id = |key: &MessageField<waproto::whatsapp::MessageKey>| key.as_option()?.id.clone();
         if let Some(request) = message.request_payment_message.as_option() {
@@ -167,13 +169,13 @@ impl Sandbox {
     fn shown(&self, request: &message::RequestPaymentMessage) -> PhonePayment {
         let note = request.note_message.as_option();
         let payer = request.request_from.as_deref();
-        let end = request.expiry_timestamp.and_then(|end| u64::try_from(end).ok());
+        let end = request
+            .expiry_timestamp
+            .and_then(|end| u64::try_from(end).ok());
         PhonePayment {
             currency: request.currency_code_iso4217.clone().unwrap_or_default(),
             thousandths: request.amount1000.unwrap_or_default(),
-            note: note
-                .and_then(text_of)
-                .unwrap_or_default(),
+            note: note.and_then(text_of).unwrap_or_default(),
             payer: payer.and_then(|payer| self.resolve(payer).ok()),
             expire_time: end
                 .filter(|end| *end > 0)

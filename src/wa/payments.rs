@@ -31,11 +31,7 @@ pub(super) enum Act {
 
 /// What the log says of a message about money beside that it is there, and what it does to requests. Of one that the
 /// account sends, once WhatsApp has it.
-pub(super) fn effects(
-    instance: &InstanceRow,
-    row: &MessageRow,
-    message: &v1::Message,
-) -> Effects {
+pub(super) fn effects(instance: &InstanceRow, row: &MessageRow, message: &v1::Message) -> Effects {
     let mut effects = Effects::default();
     let content = message.content.as_ref();
     match content.and_then(|content| content.content.as_ref()) {
@@ -44,7 +40,9 @@ pub(super) fn effects(
             let payload = Payload::PaymentRequested(v1::PaymentRequested {
                 payment: Some(payment.clone()),
             });
-            effects.events.push(told(instance, message, row.time, payload));
+            effects
+                .events
+                .push(told(instance, message, row.time, payload));
             let kept = PaymentRow {
                 instance: row.instance,
                 message_id: row.message_id.clone(),
@@ -56,14 +54,18 @@ pub(super) fn effects(
                 body: payment.encode_to_vec().into(),
             };
             let earlier = earlier(instance, row, &payment);
-            effects.payments.push(PaymentStep::Begin(Box::new(kept), earlier));
+            effects
+                .payments
+                .push(PaymentStep::Begin(Box::new(kept), earlier));
         }
         Some(content) => match Answer::of(instance, row, message, content) {
             Some(answer) if answer.payment_id.is_empty() => {
                 effects.events.extend(answer.apply(None).events);
             }
             Some(answer) => {
-                effects.payments.push(PaymentStep::Answer(answer.into_step(chats(row, message))));
+                effects
+                    .payments
+                    .push(PaymentStep::Answer(answer.into_step(chats(row, message))));
             }
             None => {}
         },
@@ -127,7 +129,9 @@ fn earlier(instance: &InstanceRow, request: &MessageRow, payment: &v1::Payment) 
         let message = rows::message(early).ok()?;
         let theirs = message.chat.as_ref().and_then(|chat| chat.party.as_ref());
         let same = early.chat == chat
-            || theirs.zip(party.as_ref()).is_some_and(|(one, other)| is_same(one, other));
+            || theirs
+                .zip(party.as_ref())
+                .is_some_and(|(one, other)| is_same(one, other));
         let content = message.content.as_ref()?.content.as_ref()?;
         let answer = Answer {
             is_told: true,

@@ -5,6 +5,7 @@ mod doing;
 mod filled;
 mod finding;
 mod order;
+mod payments;
 mod polls;
 mod saying;
 mod waiting;

@@ -103,7 +103,10 @@ pub fn says(content: &Content) -> String {
 pub fn money(money: &Money) -> String {
     let places = money.exponent() as usize;
     let digits = money.minor_units.unsigned_abs().to_string();
-    let digits = format!("{digits:0>width$}", width = places.saturating_add(1).min(64));
+    let digits = format!(
+        "{digits:0>width$}",
+        width = places.saturating_add(1).min(64)
+    );
     let (whole, fraction) = digits.split_at(digits.len().saturating_sub(places));
     let sign = if money.minor_units < 0 { "-" } else { "" };
     let point = if fraction.is_empty() { "" } else { "." };

@@ -78,9 +78,14 @@ async fn take_earlier(unit: &mut Unit, payment: &PaymentRow, earlier: &Earlier) 
     statement.push(COLUMNS);
     statement.push(" FROM message WHERE target <> '' AND instance = ");
     statement.push_bind(payment.instance.0);
-    statement.push(" AND target = ").push_bind(&*payment.message_id);
+    statement
+        .push(" AND target = ")
+        .push_bind(&*payment.message_id);
     statement.push(" ORDER BY number LIMIT ").push_bind(EARLIER);
-    let found = statement.build().fetch_all(unit.connection().await?).await?;
+    let found = statement
+        .build()
+        .fetch_all(unit.connection().await?)
+        .await?;
     for row in &found {
         if let Some(answer) = (earlier.0)(&message_of(row)?) {
             take_answer(unit, payment.instance, &answer).await?;
@@ -97,11 +102,16 @@ async fn take_answer(
 ) -> Result<()> {
     let mut statement = QueryBuilder::<Sqlite>::new(SELECT);
     statement.push_bind(instance.0);
-    statement.push(" AND message_id = ").push_bind(&*answer.message_id);
+    statement
+        .push(" AND message_id = ")
+        .push_bind(&*answer.message_id);
     statement.push(" AND chat IN ");
     rows::push_list(&mut statement, answer.chats.iter().cloned());
     statement.push(" ORDER BY number");
-    let found = statement.build().fetch_all(unit.connection().await?).await?;
+    let found = statement
+        .build()
+        .fetch_all(unit.connection().await?)
+        .await?;
     let mut unchanged = None;
     for row in &found {
         let answered = (answer.apply)(Some(&payment_of(row)?));

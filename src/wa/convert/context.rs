@@ -72,10 +72,7 @@ pub fn people(message: &wa::Message) -> Vec<Jid> {
     let quoted = context.participant.as_deref();
     let mentioned = context.mentioned_jid.iter().map(String::as_str);
     let people = quoted.into_iter().chain(mentioned.take(MENTIONS_SHOWN));
-    named
-        .into_iter()
-        .chain(people.filter_map(person))
-        .collect()
+    named.into_iter().chain(people.filter_map(person)).collect()
 }
 
 fn person(text: &str) -> Option<Jid> {

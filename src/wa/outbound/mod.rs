@@ -24,11 +24,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
+use self::{composing::Composed, files::Filed, waiting::Waiting};
 pub use self::{
     paying::{PaymentDemand, PaymentReply},
     waiting::{Patience, Progress},
 };
-use self::{composing::Composed, files::Filed, waiting::Waiting};
 use super::{
     addresses::Addresses,
     contacts::{self, Contacts},

@@ -109,7 +109,10 @@ impl Outbox {
         if account(client).is(&jid) {
             return Err(themselves(FIELD));
         }
-        let mut members = group.participants.iter().filter_map(|one| one.party.as_ref());
+        let mut members = group
+            .participants
+            .iter()
+            .filter_map(|one| one.party.as_ref());
         if !members.any(|member| is_same(member, &party)) {
             return Err(WaError::NoChoice {
                 field: FIELD,
@@ -131,7 +134,8 @@ impl Outbox {
             .storage
             .find_payments(request.instance, &request.message_id, SAME_ID);
         let found = found.await?.into_iter();
-        let mut found = found.filter(|one| one.chat == request.chat && one.sender == request.sender);
+        let mut found =
+            found.filter(|one| one.chat == request.chat && one.sender == request.sender);
         let kept = found.next().ok_or(WaError::PaymentNotFound)?;
         let payment = payments::resource(&kept, SystemTime::now())?;
         if payment.state() != PaymentState::Requested {
