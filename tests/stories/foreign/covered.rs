@@ -36,7 +36,7 @@ const fn both(what: &'static str, story: &'static str) -> Covered {
     }
 }
 
-const COVERED: [Covered; 10] = [
+const COVERED: [Covered; 13] = [
     both("`text`", "by_number"),
     both("a quote", "and_wagate_run_a_group"),
     both("a mention", "and_wagate_run_a_group"),
@@ -53,6 +53,9 @@ const COVERED: [Covered; 10] = [
         // Baileys has no way to vote.
         understood_from: &[Whatsmeow],
     },
+    both("`payment_request`", "and_wagate_ask_for_money"),
+    both("`payment_declined`", "and_wagate_ask_for_money"),
+    both("`payment_cancelled`", "and_wagate_ask_for_money"),
 ];
 
 fn prefix(library: Library) -> &'static str {

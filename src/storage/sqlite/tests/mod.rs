@@ -8,6 +8,7 @@ mod instances;
 mod log;
 mod media;
 mod messages;
+mod payments;
 mod writer;
 
 use std::{
