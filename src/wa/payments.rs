@@ -13,7 +13,7 @@ use crate::{
     events::{self, system_time, timestamp},
     proto::v1::{self, PaymentState, event::Payload, message_content::Content},
     storage::{
-        Effects, InstanceRow, MessageRow, StorageError,
+        Effects, InstanceRow, MessageRow, NewEvent, StorageError,
         payment::{Answered, Earlier, PaymentAnswer, PaymentRow, PaymentStep},
     },
 };
@@ -252,7 +252,7 @@ fn told(
     message: &v1::Message,
     time: SystemTime,
     payload: Payload,
-) -> crate::storage::NewEvent {
+) -> NewEvent {
     let dedupe_key = format!("payment/{}", message.id);
     events::compose(instance, payload, time, &dedupe_key)
 }

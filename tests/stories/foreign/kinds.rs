@@ -77,7 +77,8 @@ impl Pair {
             note: "for tea".to_owned(),
             ..Default::default()
         };
-        let asked = self.api.payments().request_payment(request);
+        let mut payments = self.api.payments();
+        let asked = payments.request_payment(request);
         let asked = within("RequestPayment", asked).await.unwrap();
         asked.into_inner().payment.unwrap().id
     }

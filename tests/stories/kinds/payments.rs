@@ -67,7 +67,8 @@ impl Scene {
         &self,
         request: v1::RequestPaymentRequest,
     ) -> Result<v1::RequestPaymentResponse, Status> {
-        let asked = self.api.payments().request_payment(request);
+        let mut payments = self.api.payments();
+        let asked = payments.request_payment(request);
         Ok(within("RequestPayment", asked).await?.into_inner())
     }
 
@@ -82,7 +83,8 @@ impl Scene {
             request_id: request_id.to_owned(),
             ..Default::default()
         };
-        let declined = self.api.payments().decline_payment(request);
+        let mut payments = self.api.payments();
+        let declined = payments.decline_payment(request);
         let declined = within("DeclinePayment", declined).await?.into_inner();
         Ok((declined.message.unwrap(), declined.payment.unwrap()))
     }
@@ -93,7 +95,8 @@ impl Scene {
             payment_id: id.to_owned(),
             ..Default::default()
         };
-        let cancelled = self.api.payments().cancel_payment(request);
+        let mut payments = self.api.payments();
+        let cancelled = payments.cancel_payment(request);
         let cancelled = within("CancelPayment", cancelled).await?.into_inner();
         Ok((cancelled.message.unwrap(), cancelled.payment.unwrap()))
     }
