@@ -32,10 +32,11 @@ pub(super) fn begins(payment: PaymentRow) -> MessageRecord {
     let earlier = Earlier(Arc::new(|early| Some(answer(&early.target, "earlier"))));
     MessageRecord {
         effects: Effects {
+            events: vec![received(payment.instance.0, "request")],
             payments: vec![PaymentStep::Begin(Box::new(payment), earlier)],
             ..Effects::default()
         },
-        ..MessageRecord::new(row, vec![received(1, "request")])
+        ..MessageRecord::new(row, Vec::new())
     }
 }
 
