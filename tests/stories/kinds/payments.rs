@@ -3,7 +3,10 @@
 mod asking;
 mod late;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tonic::Status;
 use wagate::{
@@ -111,8 +114,8 @@ impl Scene {
         found.into_inner().payment.unwrap()
     }
 
-    /// The ids of the payments in a state, newest first.
-    async fn in_state(&self, state: PaymentState) -> Vec<String> {
+    /// The ids of the payments in a state. WhatsApp counts seconds, so nothing is said of their order.
+    async fn in_state(&self, state: PaymentState) -> BTreeSet<String> {
         let request = v1::ListPaymentsRequest {
             instance: "one".to_owned(),
             state: state.into(),
@@ -242,7 +245,8 @@ async fn a_phone_asks_and_the_instance_declines() {
         scene.caught_up().await;
         assert_eq!(scene.told(), ["payment.requested", "payment.declined"]);
         // A decline does something to a request, as a reaction to a message.
-        assert_eq!(scene.in_state(PaymentState::Declined).await, [asked.id]);
+        let declined = scene.in_state(PaymentState::Declined).await;
+        assert_eq!(declined, BTreeSet::from([asked.id]));
     }
 }
 
@@ -337,10 +341,8 @@ async fn requests_are_taken_back_from_both_sides_and_stay_so() {
     assert_eq!(paid.payment.unwrap().state(), PaymentState::Cancelled);
     let refused = scene.decline(&theirs.id, "").await.unwrap_err();
     assert_eq!(info(&refused), "PAYMENT_SETTLED");
-    assert_eq!(
-        scene.in_state(PaymentState::Cancelled).await,
-        [&*theirs.id, &*ours.id]
-    );
+    let cancelled = scene.in_state(PaymentState::Cancelled).await;
+    assert_eq!(cancelled, BTreeSet::from([theirs.id, ours.id]));
     scene.caught_up().await;
     let told = scene.told();
     assert_eq!(told.len(), 5, "{told:?}");
@@ -426,7 +428,7 @@ async fn what_phones_report_as_paid_is_told_and_wagate_reports_nothing_itself() 
     let gift = scene.sent_event(&gift.unwrap().id).await;
     assert_eq!((gift.payment, &*gift.payment_id), (None, ""));
     let listed = scene.in_state(PaymentState::PaidReported).await;
-    assert_eq!(listed, [theirs.id, ours.id]);
+    assert_eq!(listed, BTreeSet::from([theirs.id, ours.id]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
