@@ -102,9 +102,9 @@ fn begun(
         amount: request.amount.clone(),
         note: request.note.clone(),
         state: PaymentState::Requested.into(),
-        request_time: message.message_time.clone(),
-        expire_time: request.expire_time.clone(),
-        update_time: message.message_time.clone(),
+        request_time: message.message_time,
+        expire_time: request.expire_time,
+        update_time: message.message_time,
         answer_message_id: String::new(),
     }
 }
@@ -262,7 +262,7 @@ fn as_of(mut payment: v1::Payment, time: SystemTime) -> v1::Payment {
     let end = payment.expire_time.as_ref().and_then(system_time);
     if payment.state() == PaymentState::Requested && end.is_some_and(|end| end <= time) {
         payment.state = PaymentState::Expired.into();
-        payment.update_time.clone_from(&payment.expire_time);
+        payment.update_time = payment.expire_time;
     }
     payment
 }

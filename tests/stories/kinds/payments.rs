@@ -259,7 +259,7 @@ async fn the_instance_asks_and_a_phone_declines() {
         let end = timestamp(after(3_600));
         let request = v1::RequestPaymentRequest {
             request_id: "once".to_owned(),
-            expire_time: end.clone(),
+            expire_time: end,
             quoted_message_id: hello.clone(),
             ..asking(&scene.peer.number.to_string(), 1_050)
         };
