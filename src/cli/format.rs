@@ -9,7 +9,7 @@ use pbjson_types::Timestamp;
 use crate::proto::v1::{
     Call, Chat, ConnectionUpdated, Contact, Event, Group, Instance, InstanceState, Message,
     MessageContent, MessageDeletionScope, MessageStatus, MessageUpdateCause, Network, Party,
-    event::Payload,
+    Payment, event::Payload,
 };
 
 /// A text without anything that moves a cursor, starts a new line or turns the direction of writing.
@@ -250,6 +250,16 @@ fn payload(payload: &Payload) -> String {
             )
         }
         Payload::CallUpdated(one) => one.call.as_ref().map(call).unwrap_or_default(),
+        Payload::PaymentRequested(one) => one.payment.as_ref().map(payment).unwrap_or_default(),
+        Payload::PaymentDeclined(one) => one.payment.as_ref().map(payment).unwrap_or_default(),
+        Payload::PaymentCancelled(one) => one.payment.as_ref().map(payment).unwrap_or_default(),
+        Payload::PaymentSent(one) => {
+            let sender = one.sender.as_ref().map(who).unwrap_or_default();
+            match one.payment_id.as_str() {
+                "" => format!("{sender} says that they sent money"),
+                id => format!("{sender} says that they paid {}", plain(id)),
+            }
+        }
         Payload::ErrorReported(one) => format!("{}: {}", plain(&one.reason), plain(&one.detail)),
         Payload::ContactCreated(one) => one.contact.as_ref().map(contact).unwrap_or_default(),
         Payload::ContactUpdated(one) => {
@@ -281,6 +291,19 @@ fn call(one: &Call) -> String {
     let state = word(one.state().as_str_name(), "CALL_STATE_");
     let caller = one.caller.as_ref().map(who).unwrap_or_default();
     format!("{kind} {} from {caller}: {state}", plain(&one.id))
+}
+
+fn payment(one: &Payment) -> String {
+    let amount = one.amount.as_ref();
+    let amount = amount.map_or_else(|| "money".to_owned(), content::money);
+    let requester = one.requester.as_ref().map(who).unwrap_or_default();
+    let payer = one.payer.as_ref().map(who);
+    let payer = payer.unwrap_or_else(|| "everybody".to_owned());
+    let state = value_name(one.state().as_str_name(), "PAYMENT_STATE_");
+    format!(
+        "{} {requester} asks {payer} for {amount}: {state}",
+        plain(&one.id)
+    )
 }
 
 fn contact(one: &Contact) -> String {

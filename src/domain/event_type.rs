@@ -56,13 +56,21 @@ pub enum EventType {
     ContactMerged,
     /// `media.updated`
     MediaUpdated,
+    /// `payment.requested`
+    PaymentRequested,
+    /// `payment.declined`
+    PaymentDeclined,
+    /// `payment.cancelled`
+    PaymentCancelled,
+    /// `payment.sent`
+    PaymentSent,
     /// `unmapped`
     Unmapped,
 }
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 23] = [
+    pub const EVERY: [Self; 27] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -85,6 +93,10 @@ impl EventType {
         Self::ContactUpdated,
         Self::ContactMerged,
         Self::MediaUpdated,
+        Self::PaymentRequested,
+        Self::PaymentDeclined,
+        Self::PaymentCancelled,
+        Self::PaymentSent,
         Self::Unmapped,
     ];
 
@@ -113,6 +125,10 @@ impl EventType {
             Self::ContactUpdated => "contact.updated",
             Self::ContactMerged => "contact.merged",
             Self::MediaUpdated => "media.updated",
+            Self::PaymentRequested => "payment.requested",
+            Self::PaymentDeclined => "payment.declined",
+            Self::PaymentCancelled => "payment.cancelled",
+            Self::PaymentSent => "payment.sent",
             Self::Unmapped => "unmapped",
         }
     }

@@ -29,6 +29,10 @@ pub enum Permission {
     GroupsWrite,
     /// `calls:write`
     CallsWrite,
+    /// `payments:read`
+    PaymentsRead,
+    /// `payments:write`
+    PaymentsWrite,
     /// `events:read`
     EventsRead,
     /// `keys:write`
@@ -39,7 +43,7 @@ pub enum Permission {
 
 impl Permission {
     /// All there are.
-    pub const EVERY: [Self; 15] = [
+    pub const EVERY: [Self; 17] = [
         Self::All,
         Self::InstancesRead,
         Self::InstancesWrite,
@@ -52,6 +56,8 @@ impl Permission {
         Self::GroupsRead,
         Self::GroupsWrite,
         Self::CallsWrite,
+        Self::PaymentsRead,
+        Self::PaymentsWrite,
         Self::EventsRead,
         Self::KeysWrite,
         Self::SandboxWrite,
@@ -72,6 +78,8 @@ impl Permission {
             Self::GroupsRead => "groups:read",
             Self::GroupsWrite => "groups:write",
             Self::CallsWrite => "calls:write",
+            Self::PaymentsRead => "payments:read",
+            Self::PaymentsWrite => "payments:write",
             Self::EventsRead => "events:read",
             Self::KeysWrite => "keys:write",
             Self::SandboxWrite => "sandbox:write",

@@ -65,6 +65,10 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::ContactUpdated(_) => EventType::ContactUpdated,
         Payload::ContactMerged(_) => EventType::ContactMerged,
         Payload::MediaUpdated(_) => EventType::MediaUpdated,
+        Payload::PaymentRequested(_) => EventType::PaymentRequested,
+        Payload::PaymentDeclined(_) => EventType::PaymentDeclined,
+        Payload::PaymentCancelled(_) => EventType::PaymentCancelled,
+        Payload::PaymentSent(_) => EventType::PaymentSent,
         Payload::Unmapped(_) => EventType::Unmapped,
     }
 }

@@ -29,6 +29,7 @@ use crate::{
         contact::{ContactKey, ContactNews, ContactRow, Sighting},
         device,
         media::{MediaKeep, MediaRow},
+        payment::{PaymentQuery, PaymentRow},
     },
 };
 
@@ -491,6 +492,14 @@ impl Storage for Fake {
     }
 
     async fn remove_media(&self, _: InstanceNumber, _: MediaId) -> Result<()> {
+        not_faked()
+    }
+
+    async fn find_payments(&self, _: InstanceNumber, _: &str, _: usize) -> Result<Vec<PaymentRow>> {
+        not_faked()
+    }
+
+    async fn query_payments(&self, _: PaymentQuery) -> Result<Vec<(MessagePlace, PaymentRow)>> {
         not_faked()
     }
 

@@ -368,7 +368,7 @@ fn some_people(texts: Vec<String>) -> Result<Vec<Somebody>, Status> {
     people("participants", texts)
 }
 
-fn person(field: &str, text: &str) -> Result<Recipient, Status> {
+pub(super) fn person(field: &str, text: &str) -> Result<Recipient, Status> {
     let why = match Recipient::parse(text) {
         Ok(Recipient::Group(_)) => "must be a person",
         Ok(person) => return Ok(person),

@@ -20,6 +20,7 @@ mod layers;
 pub mod media;
 pub mod messages;
 pub mod page;
+pub mod payments;
 mod qr;
 mod rates;
 mod requests;

@@ -18,7 +18,7 @@ use crate::{
         session::SessionState,
     },
     events::timestamp,
-    proto::v1::CallState,
+    proto::v1::{CallState, PaymentState},
     storage::{InstanceRow, StorageError},
     wa::{AppStateFault, WaError},
 };
@@ -130,6 +130,7 @@ fn code(reason: Reason) -> Code {
         | Reason::ContactNotFound
         | Reason::MediaNotFound
         | Reason::CallNotFound
+        | Reason::PaymentNotFound
         | Reason::ApiKeyNotFound => Code::NotFound,
         Reason::InstanceNameTaken => Code::AlreadyExists,
         Reason::InstanceAlreadyPaired
@@ -148,6 +149,8 @@ fn code(reason: Reason) -> Code {
         | Reason::MediaNotReady
         | Reason::UrlFailed
         | Reason::CallEnded
+        | Reason::PaymentSettled
+        | Reason::PaymentRoleRequired
         | Reason::GroupNotMember
         | Reason::GroupAdminRequired
         | Reason::InviteRevoked
@@ -173,7 +176,7 @@ fn code(reason: Reason) -> Code {
         | Reason::WhatsappTimeout => Code::Unavailable,
         Reason::Deadline => Code::DeadlineExceeded,
         Reason::TransferStalled => Code::Aborted,
-        Reason::MethodUnknown => Code::Unimplemented,
+        Reason::MethodUnknown | Reason::PaymentNotSendable => Code::Unimplemented,
         Reason::Unspecified | Reason::Internal => Code::Internal,
     }
 }
@@ -277,6 +280,24 @@ impl From<WaError> for Status {
                 .field("call_id", "must be the id of a call that rings")
                 .into(),
             WaError::AppState(fault) => app_state_refused(fault),
+            WaError::PaymentNotFound => payment_not_found(),
+            WaError::PaymentSettled(state) => refuse(Reason::PaymentSettled, sentence)
+                .with("state", payment_state(state))
+                .field(
+                    "payment_id",
+                    "must be the id of a payment in state REQUESTED",
+                )
+                .into(),
+            WaError::PaymentRole(role) => refuse(Reason::PaymentRoleRequired, sentence)
+                .with("role", role)
+                .field(
+                    "payment_id",
+                    format!("must be of a payment whose {role} is the account"),
+                )
+                .into(),
+            WaError::PayerUnknown => refuse(Reason::RecipientNotOnWhatsapp, sentence)
+                .field("payer", "must be the number of a WhatsApp account")
+                .into(),
             WaError::Group(refusal) => group_refused(refusal),
             WaError::File { kind, error } => media::of_message(kind, error),
             WaError::Media(error) => error.into(),
@@ -326,6 +347,21 @@ fn app_state_refused(fault: AppStateFault) -> Status {
 fn call_state(state: CallState) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("CALL_STATE_").unwrap_or(name)
+}
+
+fn payment_state(state: PaymentState) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("PAYMENT_STATE_").unwrap_or(name)
+}
+
+/// No request for money has this id.
+pub(super) fn payment_not_found() -> Status {
+    refuse(
+        Reason::PaymentNotFound,
+        "the instance knows no request for money with this id",
+    )
+    .field("payment_id", "must be the id of a payment of the instance")
+    .into()
 }
 
 /// A text has more characters than WhatsApp takes. `field` names it in the request.

@@ -341,10 +341,13 @@ impl SandboxService for ControlService {
             .sandbox
             .inbox(phone, request.after_sequence)?
             .take_until(stop.cancelled_owned())
-            .map(move |message| {
-                Ok(pb::StreamInboxResponse {
-                    message: Some(inbox_message(phone, message)),
-                })
+            .map({
+                let sandbox = self.sandbox.clone();
+                move |message| {
+                    Ok(pb::StreamInboxResponse {
+                        message: Some(inbox_message(&sandbox, phone, message)),
+                    })
+                }
             });
         Ok(Response::new(messages.boxed()))
     }
@@ -610,8 +613,10 @@ impl From<WireEntry> for pb::WireEntry {
     }
 }
 
-fn inbox_message(phone: Number, message: InboxMessage) -> pb::InboxMessage {
+fn inbox_message(sandbox: &Sandbox, phone: Number, message: InboxMessage) -> pb::InboxMessage {
+    let money = messages::money(sandbox, &message);
     pb::InboxMessage {
+        money,
         sequence: message.sequence,
         view_once: message.is_view_once(),
         id: message.id,

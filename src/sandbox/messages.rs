@@ -78,7 +78,7 @@ impl Sandbox {
         self.send_built(phone, chat, manner.mark(message)?).await
     }
 
-    async fn send_built(
+    pub(super) async fn send_built(
         &self,
         phone: Number,
         chat: Chat,
@@ -316,7 +316,7 @@ impl Sandbox {
     }
 
     /// A message in a phone's inbox, and the key that names it to others in the chat.
-    fn target(
+    pub(super) fn target(
         &self,
         phone: Number,
         chat: Chat,
@@ -345,7 +345,7 @@ impl Sandbox {
     }
 
     /// Which of their names people have in a chat.
-    fn namespace(&self, phone: Number, chat: Chat) -> Result<Namespace, SandboxError> {
+    pub(super) fn namespace(&self, phone: Number, chat: Chat) -> Result<Namespace, SandboxError> {
         let state = self.network.lock();
         match chat {
             Chat::User(_) | Chat::Status => {
@@ -363,7 +363,7 @@ impl Sandbox {
         }
     }
 
-    fn called(&self, number: Number, namespace: Namespace) -> Result<Jid, SandboxError> {
+    pub(super) fn called(&self, number: Number, namespace: Namespace) -> Result<Jid, SandboxError> {
         let state = self.network.lock();
         let account = state.accounts.get(&number);
         let account = account.ok_or_else(|| SandboxError::NoSuchUser(number.to_string()))?;

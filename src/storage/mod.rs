@@ -9,6 +9,7 @@
 pub mod contact;
 pub mod device;
 pub mod media;
+pub mod payment;
 pub mod sqlite;
 
 use std::{sync::Arc, time::SystemTime};
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use self::{
     contact::{ContactKey, ContactNews, ContactRow, Sighting},
     media::{MediaKeep, MediaRow},
+    payment::{PaymentQuery, PaymentRow, PaymentStep},
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},
@@ -320,6 +322,8 @@ pub struct Effects {
     pub events: Vec<NewEvent>,
     /// What it changes.
     pub changes: Vec<MessageChange>,
+    /// What it does to requests for money.
+    pub payments: Vec<PaymentStep>,
 }
 
 /// A message to be stored, with what comes of it.
@@ -338,7 +342,7 @@ impl MessageRecord {
     pub fn new(row: MessageRow, events: Vec<NewEvent>) -> Self {
         let effects = Effects {
             events,
-            changes: Vec::new(),
+            ..Effects::default()
         };
         Self {
             row,
@@ -792,6 +796,18 @@ pub trait Storage: Send + Sync + 'static {
         query: CallQuery,
         limit: usize,
     ) -> Result<Vec<CallRow>>;
+
+    // Payments.
+
+    /// All requests for money with WhatsApp's id, whatever their chat, newest first.
+    async fn find_payments(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+        limit: usize,
+    ) -> Result<Vec<PaymentRow>>;
+    /// Requests for money, newest first, each with its place.
+    async fn query_payments(&self, query: PaymentQuery) -> Result<Vec<(MessagePlace, PaymentRow)>>;
 
     // API keys.
 

@@ -4,7 +4,7 @@ use super::{app_state::AppStateFault, groups::GroupRefusal};
 use crate::{
     domain::{ids::InstanceName, session::SessionState},
     media::MediaError,
-    proto::v1::CallState,
+    proto::v1::{CallState, PaymentState},
     storage::{InstanceRow, Network, StorageError},
 };
 
@@ -76,6 +76,18 @@ pub enum WaError {
     /// What the account's devices share can't be changed.
     #[error(transparent)]
     AppState(#[from] AppStateFault),
+    /// The instance knows no such request for money.
+    #[error("the instance knows no request for money with this id")]
+    PaymentNotFound,
+    /// The request for money is declined, cancelled, over or paid.
+    #[error("the request for money is not open any more")]
+    PaymentSettled(PaymentState),
+    /// Only this one of those concerned may do that.
+    #[error("only the {0} of the request may do this")]
+    PaymentRole(&'static str),
+    /// WhatsApp knows no account of who is to pay.
+    #[error("WhatsApp knows no account of the payer")]
+    PayerUnknown,
     /// Something about a group can't be done.
     #[error(transparent)]
     Group(#[from] GroupRefusal),

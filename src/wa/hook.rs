@@ -29,7 +29,7 @@ use super::{
         label,
         secrets::{self, Parent},
     },
-    media, polls,
+    media, payments, polls,
 };
 use crate::{
     crash_points::CrashPoint,
@@ -161,18 +161,21 @@ impl Intake {
             return MessageRecord {
                 row: inbound.row,
                 effects: Effects {
-                    events: Vec::new(),
                     changes: carrier.change().into_iter().collect(),
+                    ..Effects::default()
                 },
                 late: None,
             };
         }
+        let mut effects = payments::effects(instance, &inbound.row, &inbound.message);
         let payload = inbound::payload(inbound.message);
         let event = events::compose(instance, payload, inbound.row.time, &inbound.dedupe_key);
+        effects.events.insert(0, event);
         let late = inbound.row.listed.then(|| late(instance, &inbound.row));
         MessageRecord {
+            row: inbound.row,
+            effects,
             late,
-            ..MessageRecord::new(inbound.row, vec![event])
         }
     }
 

@@ -23,6 +23,7 @@ mod networks;
 mod once;
 mod outbound;
 mod pairing;
+mod payments;
 mod polls;
 mod redelivery;
 mod registry;
@@ -44,6 +45,7 @@ pub use groups::{
 };
 pub use media::{Fetcher, Passage, Uploads, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};
-pub use outbound::{Outgoing, Patience, Progress, Say};
+pub use outbound::{Outgoing, Patience, PaymentDemand, PaymentReply, Progress, Say};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
+pub use payments::resource as payment_resource;
 pub use registry::Registry;

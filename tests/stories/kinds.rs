@@ -6,6 +6,7 @@ mod filled;
 mod finding;
 mod marks;
 mod order;
+mod payments;
 mod polls;
 mod saying;
 mod waiting;

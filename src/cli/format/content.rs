@@ -2,7 +2,7 @@
 
 use super::{plain, who};
 use crate::proto::v1::{
-    EventResponse, InteractiveContent, Media, MessageContent, PollOption, PollVoteState,
+    EventResponse, InteractiveContent, Media, MessageContent, Money, PollOption, PollVoteState,
     message_content::Content,
 };
 
@@ -84,10 +84,33 @@ pub fn says(content: &Content) -> String {
         Content::Pin(pin) if pin.pinned => format!("[pins {}]", plain(&pin.message_id)),
         Content::Pin(pin) => format!("[unpins {}]", plain(&pin.message_id)),
         Content::GroupInvite(invite) => with("an invite", &invite.subject),
+        Content::PaymentRequest(request) => {
+            let amount = request.amount.as_ref();
+            let amount = amount.map_or_else(|| "money".to_owned(), money);
+            with(&format!("asks for {amount}"), &request.note)
+        }
+        Content::PaymentDeclined(one) => format!("[declines {}]", plain(&one.payment_id)),
+        Content::PaymentCancelled(one) => format!("[cancels {}]", plain(&one.payment_id)),
+        Content::PaymentSent(sent) => with("says that money was sent", &sent.note),
+        Content::PaymentInvite(_) => "[an invitation to a payment service]".to_owned(),
         Content::Unsupported(other) => {
             format!("[{}: not supported yet]", plain(&other.original_type))
         }
     }
+}
+
+/// An amount of money, such as `BRL 10.50`, without a floating point number.
+pub fn money(money: &Money) -> String {
+    let places = money.exponent() as usize;
+    let digits = money.minor_units.unsigned_abs().to_string();
+    let digits = format!(
+        "{digits:0>width$}",
+        width = places.saturating_add(1).min(64)
+    );
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(places));
+    let sign = if money.minor_units < 0 { "-" } else { "" };
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{} {sign}{whole}{point}{fraction}", plain(&money.currency))
 }
 
 /// The same of what may be of a newer kind.
@@ -113,4 +136,25 @@ fn length(media: &Option<Media>) -> String {
 fn options(options: &[PollOption]) -> String {
     let names: Vec<_> = options.iter().map(|option| plain(&option.name)).collect();
     names.join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_has_its_point() {
+        let shown = |minor_units, exponent| {
+            money(&Money {
+                currency: "BRL".to_owned(),
+                minor_units,
+                exponent: Some(exponent),
+            })
+        };
+        assert_eq!(shown(1_050, 2), "BRL 10.50");
+        assert_eq!(shown(5, 3), "BRL 0.005");
+        assert_eq!(shown(7, 0), "BRL 7");
+        assert_eq!(shown(i64::MIN, 2), "BRL -92233720368547758.08");
+        assert_eq!(shown(1, u32::MAX).len(), "BRL ".len() + 65);
+    }
 }

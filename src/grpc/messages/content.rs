@@ -81,7 +81,7 @@ pub(super) fn without_preview(content: &Content, fetch: bool) -> Result<bool, St
 }
 
 /// A text of at most so many characters. `field` names it.
-pub(super) fn most(field: &str, text: &str, limit: usize) -> Result<(), Status> {
+pub(in crate::grpc) fn most(field: &str, text: &str, limit: usize) -> Result<(), Status> {
     let length = text.chars().count();
     if length > limit {
         return Err(status::text_too_long(

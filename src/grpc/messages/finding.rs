@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// Most messages with one id that are looked through for a chat. Ids are random: two are rare.
-const SAME_ID: usize = 1_000;
+pub(in crate::grpc) const SAME_ID: usize = 1_000;
 
 /// Longest id of a message: far longer than WhatsApp's.
-pub(super) const QUOTED_ID_BYTES: usize = 256;
+pub(in crate::grpc) const QUOTED_ID_BYTES: usize = 256;
 
 /// Longest query, in characters.
 const QUERY_CHARS: usize = 256;
@@ -36,7 +36,7 @@ pub(super) async fn one(
         return Err(status::field_invalid(field, "must not be empty"));
     }
     for row in storage.list_messages(instance, message_id, SAME_ID).await? {
-        if chat.is_empty() || is_in(&row, &message_resource(&row)?, chat) {
+        if chat.is_empty() || is_in(&row.chat, message_resource(&row)?.chat.as_ref(), chat) {
             return Ok(row);
         }
     }
@@ -59,12 +59,12 @@ pub(super) fn unless_repeated(
     }
 }
 
-/// Whether a message lies in this chat, by whichever of its names.
-fn is_in(row: &MessageRow, message: &v1::Message, chat: &str) -> bool {
-    let Some(known) = &message.chat else {
-        return row.chat == chat;
+/// Whether what lies in the chat that WhatsApp calls `own` lies in this one, by whichever of its names.
+pub(in crate::grpc) fn is_in(own: &str, known: Option<&v1::Chat>, chat: &str) -> bool {
+    let Some(known) = known else {
+        return own == chat;
     };
-    if row.chat == chat || known.id == chat {
+    if own == chat || known.id == chat {
         return true;
     }
     let Some(party) = &known.party else {
@@ -78,7 +78,7 @@ fn is_in(row: &MessageRow, message: &v1::Message, chat: &str) -> bool {
 }
 
 /// What WhatsApp calls a chat, by all names that are known; `None` where none is named.
-pub(super) async fn chats(
+pub(in crate::grpc) async fn chats(
     storage: &dyn Storage,
     instance: InstanceNumber,
     chat: &str,
@@ -158,12 +158,14 @@ impl Pages {
     }
 }
 
-fn key(place: MessagePlace) -> String {
+/// A place as a page token has it.
+pub(in crate::grpc) fn key(place: MessagePlace) -> String {
     let since = place.time.duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{}/{}", since.as_micros(), place.number)
 }
 
-fn place(key: &str) -> Option<MessagePlace> {
+/// The place in a page token.
+pub(in crate::grpc) fn place(key: &str) -> Option<MessagePlace> {
     let (micros, number) = key.split_once('/')?;
     let since = Duration::from_micros(micros.parse().ok()?);
     Some(MessagePlace {

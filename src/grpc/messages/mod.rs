@@ -1,7 +1,7 @@
 //! MessageService: checks what a caller wants to say or do, hands it to the instance, shows what is stored.
 
 mod content;
-mod finding;
+pub(super) mod finding;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,6 +9,7 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
+pub(super) use self::content::most;
 use self::finding::{Pages, QUOTED_ID_BYTES};
 use super::{
     access,
@@ -46,12 +47,12 @@ pub struct Messages {
 }
 
 /// What every call begins with.
-struct Called<T> {
-    caller: Caller,
-    row: InstanceRow,
-    asked: T,
+pub(super) struct Called<T> {
+    pub(super) caller: Caller,
+    pub(super) row: InstanceRow,
+    pub(super) asked: T,
     /// How long it may wait for what becomes of a message.
-    patience: Duration,
+    pub(super) patience: Duration,
 }
 
 /// The request as it is remembered.
@@ -64,9 +65,33 @@ macro_rules! mark {
         $called.mark($method, &$called.asked.request_id, &body)
     }};
 }
+pub(super) use mark;
+
+impl<T> Called<T> {
+    /// Who calls, and for which instance.
+    pub(super) async fn of(
+        storage: &dyn Storage,
+        request: Request<T>,
+        permission: Permission,
+        instance: impl Fn(&T) -> &str,
+    ) -> Result<Self, Status> {
+        let caller = access::permit(&request, permission)?;
+        let deadline = request.extensions().get::<Deadline>();
+        let patience = patience(deadline.map(|Deadline(at)| at.duration_since(Instant::now())));
+        let asked = request.into_inner();
+        let name = instance(&asked);
+        let row = access::instance(storage, &caller, "instance", name).await?;
+        Ok(Self {
+            caller,
+            row,
+            asked,
+            patience,
+        })
+    }
+}
 
 impl<T: Message> Called<T> {
-    fn mark(
+    pub(super) fn mark(
         &self,
         method: &'static str,
         request_id: &str,
@@ -94,18 +119,7 @@ impl Messages {
         permission: Permission,
         instance: impl Fn(&T) -> &str,
     ) -> Result<Called<T>, Status> {
-        let caller = access::permit(&request, permission)?;
-        let deadline = request.extensions().get::<Deadline>();
-        let patience = patience(deadline.map(|Deadline(at)| at.duration_since(Instant::now())));
-        let asked = request.into_inner();
-        let name = instance(&asked);
-        let row = access::instance(self.storage.as_ref(), &caller, "instance", name).await?;
-        Ok(Called {
-            caller,
-            row,
-            asked,
-            patience,
-        })
+        Called::of(self.storage.as_ref(), request, permission, instance).await
     }
 
     async fn send(
@@ -188,7 +202,7 @@ impl Messages {
 }
 
 /// Nothing around it, to nobody yet.
-fn saying(say: Say, patience: Duration) -> Outgoing {
+pub(super) fn saying(say: Say, patience: Duration) -> Outgoing {
     Outgoing {
         recipient: None,
         say,
@@ -227,7 +241,7 @@ fn progress(wait_for: v1::WaitFor) -> Progress {
     }
 }
 
-fn recipient(text: &str) -> Result<Recipient, Status> {
+pub(super) fn recipient(text: &str) -> Result<Recipient, Status> {
     Recipient::parse(text).map_err(|why| {
         refuse(Reason::RecipientInvalid, format!("recipient {why}"))
             .field("recipient", why)

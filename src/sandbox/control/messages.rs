@@ -1,10 +1,15 @@
 //! The part of the gRPC face that is about messages of every kind.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use tonic::Response;
 
-use super::{Answer, duration, number, timestamp};
+use super::{Answer, duration, number, optional_number, timestamp};
 use crate::proto::sandbox_v1::{self as pb, send_message_request::Content};
-use crate::sandbox::{Chat, Manner, MessageMark, PhonePoll, Sandbox, SandboxError};
+use crate::sandbox::{
+    Chat, InboxMessage, Manner, MessageMark, MoneyMessage, PhonePayment, PhonePoll, Sandbox,
+    SandboxError,
+};
 
 /// What the wire calls statuses.
 const STATUS: &str = "status@broadcast";
@@ -78,6 +83,18 @@ pub(super) async fn send(
                 .vote(phone, chat, &vote.poll_id, &vote.options)
                 .await?
         }
+        Some(Content::PaymentRequest(request)) => {
+            let payment = payment(request)?;
+            sandbox.request_payment(phone, chat, payment).await?
+        }
+        Some(Content::DeclinePaymentId(id)) => sandbox.decline_payment(phone, chat, &id).await?,
+        Some(Content::CancelPaymentId(id)) => sandbox.cancel_payment(phone, chat, &id).await?,
+        Some(Content::PaymentReport(report)) => {
+            let request = Some(&*report.request_id).filter(|id| !id.is_empty());
+            sandbox
+                .report_payment(phone, chat, request, &report.note)
+                .await?
+        }
         None => return Err(SandboxError::invalid("content", "say something").into()),
     };
     Ok(Response::new(pb::SendMessageResponse {
@@ -128,4 +145,40 @@ impl From<MessageMark> for pb::MessageMark {
             deleted_for_me: mark.deleted,
         }
     }
+}
+
+fn payment(request: pb::PhonePayment) -> Result<PhonePayment, SandboxError> {
+    let seconds = request.expire_time.map(|time| u64::try_from(time.seconds));
+    let seconds = seconds
+        .transpose()
+        .map_err(|_| SandboxError::invalid("expire_time", "must be after 1970"))?;
+    Ok(PhonePayment {
+        currency: request.currency,
+        thousandths: u64::try_from(request.amount_thousandths)
+            .map_err(|_| SandboxError::invalid("amount_thousandths", "must not be negative"))?,
+        note: request.note,
+        payer: optional_number("payer", &request.payer)?,
+        expire_time: seconds.and_then(|time| UNIX_EPOCH.checked_add(Duration::from_secs(time))),
+    })
+}
+
+/// What a message in an inbox says of money.
+pub(super) fn money(sandbox: &Sandbox, seen: &InboxMessage) -> Option<pb::PhoneMoney> {
+    use pb::phone_money::Says;
+    let says = match sandbox.money_in(seen)? {
+        MoneyMessage::Request(payment) => Says::Request(pb::PhonePayment {
+            currency: payment.currency,
+            amount_thousandths: payment.thousandths.try_into().unwrap_or(i64::MAX),
+            note: payment.note,
+            payer: payment
+                .payer
+                .map(|payer| payer.to_string())
+                .unwrap_or_default(),
+            expire_time: payment.expire_time.map(timestamp),
+        }),
+        MoneyMessage::Declined(id) => Says::DeclinedId(id),
+        MoneyMessage::Cancelled(id) => Says::CancelledId(id),
+        MoneyMessage::Sent(id) => Says::SentId(id.unwrap_or_default()),
+    };
+    Some(pb::PhoneMoney { says: Some(says) })
 }

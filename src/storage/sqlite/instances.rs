@@ -35,12 +35,13 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 8] = [
+const PURGES: [&str; 9] = [
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",
     "DELETE FROM message_receipt WHERE instance = ?",
     "DELETE FROM message WHERE instance = ?",
+    "DELETE FROM payment WHERE instance = ?",
     "DELETE FROM request WHERE instance = ?",
     "DELETE FROM media_shared WHERE instance = ?",
     // The rows stay until the bytes, which lie elsewhere, are removed.

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{
-    error, media, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work,
+    error, media, payments, requests, rows, time, transaction::Transaction, unit::Unit,
+    writer::Work,
 };
 use crate::{
     domain::ids::InstanceNumber,
@@ -227,6 +228,9 @@ async fn take_effect(unit: &mut Unit, instance: InstanceNumber, effects: &Effect
     unit.append(effects.events.iter().cloned())?;
     for change in &effects.changes {
         apply(unit, instance, change).await?;
+    }
+    for step in &effects.payments {
+        payments::step(unit, instance, step).await?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod log;
 mod media;
 mod merging;
 mod messages;
+mod payments;
 mod reading;
 mod recent;
 mod remembered;
@@ -56,6 +57,7 @@ use super::{
     contact::{ContactKey, ContactNews, ContactRow, Sighting},
     device::DeviceStorage,
     media::{MediaKeep, MediaRow},
+    payment::{PaymentQuery, PaymentRow},
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},
@@ -579,6 +581,19 @@ impl Storage for SqliteStorage {
         limit: usize,
     ) -> Result<Vec<CallRow>> {
         calls::list(&self.readers, instance, query, limit).await
+    }
+
+    async fn find_payments(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+        limit: usize,
+    ) -> Result<Vec<PaymentRow>> {
+        payments::find(&self.readers, instance, message_id, limit).await
+    }
+
+    async fn query_payments(&self, query: PaymentQuery) -> Result<Vec<(MessagePlace, PaymentRow)>> {
+        payments::list(&self.readers, query).await
     }
 
     async fn create_api_key(&self, key: ApiKeyRow) -> Result<()> {

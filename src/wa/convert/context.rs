@@ -15,9 +15,10 @@ use crate::{
 /// Most people that a message is shown to mention: twice what a group may have.
 const MENTIONS_SHOWN: usize = 2_048;
 
-/// The context of a message, if it has one.
+/// The context of a message, if it has one; that of money stands around its note.
 pub fn of(message: &wa::Message) -> Option<&wa::ContextInfo> {
     let message = inbound::peel(message).message;
+    let message = inbound::payment_note(message).unwrap_or(message);
     macro_rules! first_of {
         ($($field:ident),+ $(,)?) => {
             None$(.or_else(|| message.$field.as_option()?.context_info.as_option()))+
@@ -64,17 +65,14 @@ pub fn quoted_id(message: &wa::Message) -> Option<&str> {
 
 /// Everybody whom the context names: who may have another name that is worth looking up.
 pub fn people(message: &wa::Message) -> Vec<Jid> {
-    let reacted = inbound::reacted_to(message);
+    let named = inbound::reacted_to(message).or_else(|| inbound::asked_to_pay(message));
     let Some(context) = of(message) else {
-        return reacted.into_iter().collect();
+        return named.into_iter().collect();
     };
     let quoted = context.participant.as_deref();
     let mentioned = context.mentioned_jid.iter().map(String::as_str);
-    quoted
-        .into_iter()
-        .chain(mentioned.take(MENTIONS_SHOWN))
-        .filter_map(person)
-        .collect()
+    let people = quoted.into_iter().chain(mentioned.take(MENTIONS_SHOWN));
+    named.into_iter().chain(people.filter_map(person)).collect()
 }
 
 fn person(text: &str) -> Option<Jid> {

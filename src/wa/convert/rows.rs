@@ -30,6 +30,21 @@ pub fn instance(row: &InstanceRow) -> v1::Instance {
     }
 }
 
+/// The account of an instance, by the names that are known of it.
+pub fn account(row: &InstanceRow) -> v1::Party {
+    let number = &row.phone_number;
+    v1::Party {
+        jid: if number.is_empty() {
+            String::new()
+        } else {
+            format!("{number}@s.whatsapp.net")
+        },
+        lid: row.lid.clone(),
+        phone_number: number.clone(),
+        name: row.push_name.clone(),
+    }
+}
+
 /// A contact for callers.
 pub fn contact(instance: &InstanceRow, row: &ContactRow) -> v1::Contact {
     let jid = |user: &str, server: &str| match user {

@@ -42,6 +42,8 @@ pub fn words(content: &Content) -> String {
         Content::Product(product) => parts.extend([product.title.as_str(), &product.text]),
         Content::Order(order) => parts.extend([order.title.as_str(), &order.text]),
         Content::GroupInvite(invite) => parts.extend([invite.subject.as_str(), &invite.caption]),
+        Content::PaymentRequest(request) => parts.push(&request.note),
+        Content::PaymentSent(sent) => parts.push(&sent.note),
         Content::Audio(_)
         | Content::Sticker(_)
         | Content::Album(_)
@@ -51,6 +53,9 @@ pub fn words(content: &Content) -> String {
         | Content::PollVote(_)
         | Content::EventResponse(_)
         | Content::Pin(_)
+        | Content::PaymentDeclined(_)
+        | Content::PaymentCancelled(_)
+        | Content::PaymentInvite(_)
         | Content::Unsupported(_) => {}
     }
     parts.retain(|part| !part.is_empty());
@@ -66,6 +71,14 @@ pub fn target(content: &Content) -> Option<&str> {
         Content::PollVote(vote) => Some(&vote.poll_message_id),
         Content::EventResponse(answer) => Some(&answer.event_message_id),
         Content::Pin(pin) => Some(&pin.message_id),
+        Content::PaymentDeclined(answer) => Some(&answer.payment_id),
+        Content::PaymentCancelled(answer) => Some(&answer.payment_id),
+        Content::PaymentSent(sent) => Some(&*sent.payment_id).filter(|id| !id.is_empty()),
         _ => None,
     }
+}
+
+/// Whether a message stands for itself among others, even if it does something to another one: a phone shows it.
+pub fn stands_alone(content: &Content) -> bool {
+    matches!(content, Content::PaymentSent(_)) || target(content).is_none()
 }

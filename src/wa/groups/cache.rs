@@ -16,6 +16,7 @@ use crate::{
     events,
     proto::v1,
     storage::{GroupChange, GroupRow, InstanceRow, NewEvent, Result, Storage, StorageError},
+    wa::convert::rows,
 };
 
 /// Groups whose last change is remembered.
@@ -82,7 +83,7 @@ impl Cache {
 
     /// The account, by both names as far as known.
     pub(super) fn own(&self) -> v1::Party {
-        own_of(&self.instance.borrow())
+        rows::account(&self.instance.borrow())
     }
 
     pub(super) async fn get(&self, jid: &str) -> Result<Option<v1::Group>> {
@@ -242,7 +243,7 @@ impl Cache {
         into: &mut GroupChange,
     ) -> v1::Group {
         let row = self.instance.borrow();
-        let own = own_of(&row);
+        let own = rows::account(&row);
         after.instance = row.id.to_string();
         if let Some(before) = &before {
             after.update_time = before.update_time;
@@ -283,18 +284,4 @@ fn seen_again(before: Option<&v1::Group>, mut fresh: v1::Group) -> v1::Group {
         }
     }
     fresh
-}
-
-fn own_of(row: &InstanceRow) -> v1::Party {
-    let number = &row.phone_number;
-    v1::Party {
-        jid: if number.is_empty() {
-            String::new()
-        } else {
-            format!("{number}@s.whatsapp.net")
-        },
-        lid: row.lid.clone(),
-        phone_number: number.clone(),
-        name: row.push_name.clone(),
-    }
 }

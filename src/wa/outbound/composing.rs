@@ -172,6 +172,15 @@ impl Outbox {
                 }
             }
             (Say::Content(content), None) => self.say(client, *content, &around, &to).await?,
+            (Say::RequestPayment(demand), _) => {
+                self.demand(client, *demand, &around, &to, group.as_ref())
+                    .await?
+            }
+            (Say::AnswerPayment(reply), _) => {
+                let row = about.ok_or_else(|| unchangeable("it is not stored"))?;
+                let request = About::of(row)?.alive()?;
+                self.reply(client, reply, request.row, &to.to).await?
+            }
             (say, _) => {
                 let row = about.ok_or_else(|| unchangeable("it is not stored"))?;
                 let about = About::of(row)?.alive()?;
@@ -307,7 +316,9 @@ fn do_to(
     let row = about.row;
     let message_id = row.message_id.clone();
     Ok(match say {
-        Say::Content(_) => return Err(unchangeable("it is not about another message")),
+        Say::Content(_) | Say::RequestPayment(_) | Say::AnswerPayment(_) => {
+            return Err(unchangeable("it is not about another message"));
+        }
         Say::Edit(_) | Say::Forward if about.known.view_once => {
             return Err(unchangeable("it can be opened only once"));
         }
@@ -402,6 +413,9 @@ fn do_to(
                 Content::Poll(_)
                     | Content::EventInvitation(_)
                     | Content::Album(_)
+                    | Content::PaymentRequest(_)
+                    | Content::PaymentSent(_)
+                    | Content::PaymentInvite(_)
                     | Content::Unsupported(_)
             ) {
                 return Err(unchangeable("this kind can't be passed on"));

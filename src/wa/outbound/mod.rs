@@ -8,6 +8,7 @@
 mod composing;
 mod files;
 mod marking;
+mod paying;
 mod previewing;
 mod refusals;
 mod sender;
@@ -24,8 +25,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
-pub use self::waiting::{Patience, Progress};
 use self::{composing::Composed, files::Filed, waiting::Waiting};
+pub use self::{
+    paying::{PaymentDemand, PaymentReply},
+    waiting::{Patience, Progress},
+};
 use super::{
     addresses::Addresses,
     contacts::{self, Contacts},
@@ -64,6 +68,10 @@ pub enum Say {
     Vote(Vec<String>),
     /// Pass it on.
     Forward,
+    /// Ask for money.
+    RequestPayment(Box<PaymentDemand>),
+    /// Answer a request for money.
+    AnswerPayment(PaymentReply),
 }
 
 /// What a caller wants sent.
@@ -332,6 +340,7 @@ impl Outbox {
         let to = composed.to;
         let quote = composed.around.quote.as_ref();
         let target = words::target(&composed.content).map(str::to_owned);
+        let listed = words::stands_alone(&composed.content);
         let words = words::words(&composed.content);
         let around = context::of(&composed.message);
         let message = v1::Message {
@@ -374,7 +383,7 @@ impl Outbox {
             status_reason: String::new(),
             body: message.encode_to_vec().into(),
             raw: raw.into(),
-            listed: target.is_none(),
+            listed,
             target: target.unwrap_or_default(),
             words,
             starred: false,

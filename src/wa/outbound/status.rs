@@ -30,6 +30,7 @@ use crate::{
         amending::Carrier,
         convert::{NAME_BYTES, ids, inbound, outbound, rows},
         error::WaError,
+        payments,
     },
 };
 
@@ -218,12 +219,15 @@ impl Outbox {
                     Some(change) => effects.changes.push(change),
                     None => {
                         let payload = Payload::MessageSent(v1::MessageSent {
-                            message: Some(message),
+                            message: Some(message.clone()),
                         });
                         let key = dedupe_key(row);
                         effects
                             .events
                             .push(events::compose(&instance, payload, row.time, &key));
+                        let money = payments::effects(&instance, row, &message);
+                        effects.events.extend(money.events);
+                        effects.payments.extend(money.payments);
                     }
                 }
             }

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 
 import {
 	DisconnectReason,
+	generateMessageIDV2,
 	makeWASocket,
 	proto,
 	useMultiFileAuthState,
@@ -15,7 +16,7 @@ import pino from 'pino'
 import { listen as listenToCalls, reject } from './calls.mjs'
 import { redirected } from './files.mjs'
 import { act, listen } from './groups.mjs'
-import { content, listenToChanges, tellContent } from './kinds.mjs'
+import { content, listenToChanges, raw, tellContent } from './kinds.mjs'
 import { listenToMarks, mark } from './marks.mjs'
 
 const { values: options } = parseArgs({
@@ -156,6 +157,15 @@ async function send({ to, text, mentions, quotes }) {
 async function express({ to, ...what }) {
 	try {
 		const chat = isGroup(to) ? to : `${to}@s.whatsapp.net`
+		const whole = raw(what, received.last)
+		if (whole) {
+			const id = generateMessageIDV2(state.creds.me.id)
+			received.last.set(id, { key: { remoteJid: chat, fromMe: true, id }, message: whole })
+			sent.set(id, whole)
+			await socket.relayMessage(chat, whole, { messageId: id })
+			say('sent', { id, kind: what.kind })
+			return
+		}
 		const { key, message } = await socket.sendMessage(chat, content(what, received.last))
 		sent.set(key.id, message)
 		say('sent', { id: key.id, kind: what.kind })

@@ -21,6 +21,26 @@ const KINDS = {
 	revoke: ({ id }, key) => ({ delete: key(id) }),
 }
 
+/** What Baileys has no words of its own for, as WhatsApp writes it. */
+const RAW = {
+	payment_request: ({ currency, thousandths, note, payer }) => ({
+		requestPaymentMessage: {
+			noteMessage: { extendedTextMessage: { text: note } },
+			currencyCodeIso4217: currency,
+			amount1000: thousandths,
+			requestFrom: `${payer}@s.whatsapp.net`,
+			amount: { value: thousandths, offset: 1000, currencyCode: currency },
+		},
+	}),
+	decline_payment: ({ id }, key) => ({ declinePaymentRequestMessage: { key: key(id) } }),
+	cancel_payment: ({ id }, key) => ({ cancelPaymentRequestMessage: { key: key(id) } }),
+}
+
+/** The whole message for a kind that Baileys has no words of its own for. */
+export function raw({ kind, ...how }, known) {
+	return RAW[kind]?.(how, id => known.get(id).key)
+}
+
 /** What Baileys is to send for a kind. */
 export function content({ kind, ...how }, known) {
 	return KINDS[kind](how, id => known.get(id).key)
@@ -63,8 +83,22 @@ function chosen(vote, key, { known, me }) {
 export function tellContent(say, { key, message }, context) {
 	const tell = (kind, fields) => say('content', { id: key.id, kind, from_me: key.fromMe, ...fields })
 	const { locationMessage: place, contactMessage: card, pollUpdateMessage: vote } = message ?? {}
+	const { requestPaymentMessage: request, declinePaymentRequestMessage: decline } = message ?? {}
+	const { cancelPaymentRequestMessage: cancel } = message ?? {}
 	const asked = poll(message)
-	if (place) {
+	if (request) {
+		tell('payment_request', {
+			currency: request.currencyCodeIso4217,
+			thousandths: Number(request.amount1000),
+			note: request.noteMessage?.extendedTextMessage?.text,
+			value: Number(request.amount?.value),
+			divisor: request.amount?.offset,
+		})
+	} else if (decline) {
+		tell('decline_payment', { about: decline.key.id })
+	} else if (cancel) {
+		tell('cancel_payment', { about: cancel.key.id })
+	} else if (place) {
 		tell('location', { latitude: place.degreesLatitude, longitude: place.degreesLongitude, name: place.name })
 	} else if (card) {
 		tell('contact', { name: card.displayName, vcard: card.vcard })

@@ -21,6 +21,9 @@ type expression struct {
 	Question            string
 	Options             []string
 	fileToSend
+	Currency, Note string
+	Thousandths    uint64
+	Payer          string
 }
 
 func (t *teller) express(ctx context.Context, client *whatsmeow.Client, e *expression) {
@@ -62,6 +65,8 @@ func (t *teller) built(ctx context.Context, client *whatsmeow.Client, to types.J
 		return client.BuildEdit(to, e.ID, &waE2E.Message{Conversation: proto.String(e.Text)}), nil
 	case "revoke":
 		return client.BuildRevoke(to, types.EmptyJID, e.ID), nil
+	case "payment_request":
+		return requestForMoney(e), nil
 	}
 	if about == nil {
 		return nil, fmt.Errorf("nothing is known of %s", e.ID)
@@ -71,8 +76,26 @@ func (t *teller) built(ctx context.Context, client *whatsmeow.Client, to types.J
 		return client.BuildReaction(to, about.Info.Sender, e.ID, e.Emoji), nil
 	case "vote":
 		return client.BuildPollVote(ctx, &about.Info, e.Options)
+	case "decline_payment":
+		key := client.BuildMessageKey(to, about.Info.Sender, e.ID)
+		return &waE2E.Message{DeclinePaymentRequestMessage: &waE2E.DeclinePaymentRequestMessage{Key: key}}, nil
+	case "cancel_payment":
+		key := client.BuildMessageKey(to, about.Info.Sender, e.ID)
+		return &waE2E.Message{CancelPaymentRequestMessage: &waE2E.CancelPaymentRequestMessage{Key: key}}, nil
 	}
 	return nil, fmt.Errorf("no kind %s", e.Kind)
+}
+
+// requestForMoney is for the user who is named, whatever the chat.
+func requestForMoney(e *expression) *waE2E.Message {
+	value := int64(e.Thousandths)
+	return &waE2E.Message{RequestPaymentMessage: &waE2E.RequestPaymentMessage{
+		NoteMessage:         &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{Text: &e.Note}},
+		CurrencyCodeIso4217: &e.Currency,
+		Amount1000:          &e.Thousandths,
+		RequestFrom:         proto.String(types.NewJID(e.Payer, types.DefaultUserServer).String()),
+		Amount:              &waE2E.Money{Value: &value, Offset: proto.Uint32(1000), CurrencyCode: &e.Currency},
+	}}
 }
 
 // tellContent tells what a message says that is no text, and keeps the message.
@@ -106,6 +129,19 @@ func (t *teller) tellContent(ctx context.Context, client *whatsmeow.Client, even
 	if file, kind := fileOf(message); file != nil {
 		// It takes a while, and meanwhile other things happen.
 		go tellFile(ctx, client, event, file, func(fields map[string]any) { tell(kind, fields) })
+	}
+	if request := message.GetRequestPaymentMessage(); request != nil {
+		tell("payment_request", map[string]any{
+			"currency": request.GetCurrencyCodeIso4217(), "thousandths": request.GetAmount1000(),
+			"note":  request.GetNoteMessage().GetExtendedTextMessage().GetText(),
+			"value": request.GetAmount().GetValue(), "divisor": request.GetAmount().GetOffset(),
+		})
+	}
+	if decline := message.GetDeclinePaymentRequestMessage(); decline != nil {
+		tell("decline_payment", map[string]any{"about": decline.GetKey().GetID()})
+	}
+	if cancel := message.GetCancelPaymentRequestMessage(); cancel != nil {
+		tell("cancel_payment", map[string]any{"about": cancel.GetKey().GetID()})
 	}
 	change := message.GetProtocolMessage()
 	about := change.GetKey().GetID()

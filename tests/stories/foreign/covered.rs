@@ -37,7 +37,7 @@ const fn both(what: &'static str, story: &'static str) -> Covered {
     }
 }
 
-const COVERED: [Covered; 16] = [
+const COVERED: [Covered; 19] = [
     both("`text`", "by_number"),
     both("a quote", "and_wagate_run_a_group"),
     both("a mention", "and_wagate_run_a_group"),
@@ -60,6 +60,9 @@ const COVERED: [Covered; 16] = [
         // Baileys has no way to vote.
         understood_from: &[Whatsmeow],
     },
+    both("`payment_request`", "and_wagate_ask_for_money"),
+    both("`payment_declined`", "and_wagate_ask_for_money"),
+    both("`payment_cancelled`", "and_wagate_ask_for_money"),
 ];
 
 fn prefix(library: Library) -> &'static str {

@@ -80,6 +80,25 @@ impl Pair {
         sent.id
     }
 
+    /// wagate asks the client for 10.50 reais.
+    async fn ask_for_money(&self) -> String {
+        let request = v1::RequestPaymentRequest {
+            instance: "one".to_owned(),
+            recipient: self.other.number.clone(),
+            amount: Some(v1::Money {
+                currency: "BRL".to_owned(),
+                minor_units: 1_050,
+                exponent: None,
+            }),
+            note: "for tea".to_owned(),
+            ..Default::default()
+        };
+        let mut payments = self.api.payments();
+        let asked = payments.request_payment(request);
+        let asked = within("RequestPayment", asked).await.unwrap();
+        asked.into_inner().payment.unwrap().id
+    }
+
     /// The client says something that is no text to wagate, and wagate hears it.
     pub(super) async fn hear(&mut self, kind: &str, what: serde_json::Value) -> (String, Content) {
         let id = self
@@ -297,6 +316,94 @@ async fn polls(library: Library) {
         assert_eq!(seen, options);
     }
     pair.leave().await;
+}
+
+async fn money(library: Library) {
+    let Some(mut pair) = Pair::on(library).await else {
+        return;
+    };
+    let to = pair.instance.phone_number.clone();
+    let settled = |wanted: v1::PaymentState| {
+        move |event: &v1::Event| {
+            let payment = match event.payload.clone()? {
+                Payload::PaymentDeclined(one) => one.payment?,
+                Payload::PaymentCancelled(one) => one.payment?,
+                _ => return None,
+            };
+            (payment.state() == wanted).then_some(payment.id)
+        }
+    };
+    let ours = pair.ask_for_money().await;
+    let seen = json!({
+        "id": ours, "currency": "BRL", "thousandths": 10_500, "note": "for tea",
+        "value": 1_050, "divisor": 100,
+    });
+    let seen = pair.other.client.until_content("payment_request", seen);
+    seen.await;
+    let decline = json!({"id": ours});
+    pair.other.client.say(&to, "decline_payment", decline).await;
+    let declined = settled(v1::PaymentState::Declined);
+    let declined = pair.watcher.once("payment.declined", declined).await;
+    assert_eq!(declined, ours);
+
+    let ask = json!({
+        "currency": "JPY", "thousandths": 7_000, "note": "for cake", "payer": to,
+    });
+    let (theirs, asked) = pair.hear("payment_request", ask.clone()).await;
+    match asked {
+        Content::PaymentRequest(asked) => {
+            let amount = asked.amount.unwrap();
+            assert_eq!((&*amount.currency, amount.minor_units), ("JPY", 7));
+            assert_eq!(asked.note, "for cake");
+            assert_eq!(asked.payer.unwrap().phone_number, to);
+        }
+        other => panic!("{other:?}"),
+    }
+    let decline = v1::DeclinePaymentRequest {
+        instance: "one".to_owned(),
+        payment_id: theirs.clone(),
+        ..Default::default()
+    };
+    let declined = pair.api.payments().decline_payment(decline).await;
+    assert_eq!(
+        declined.unwrap().into_inner().payment.unwrap().state(),
+        v1::PaymentState::Declined
+    );
+    let seen = json!({"about": theirs});
+    pair.other
+        .client
+        .until_content("decline_payment", seen)
+        .await;
+
+    let (theirs, _) = pair.hear("payment_request", ask).await;
+    let cancel = json!({"id": theirs});
+    pair.other.client.say(&to, "cancel_payment", cancel).await;
+    let cancelled = settled(v1::PaymentState::Cancelled);
+    let cancelled = pair.watcher.once("payment.cancelled", cancelled).await;
+    assert_eq!(cancelled, theirs);
+    let ours = pair.ask_for_money().await;
+    let cancel = v1::CancelPaymentRequest {
+        instance: "one".to_owned(),
+        payment_id: ours.clone(),
+        ..Default::default()
+    };
+    pair.api.payments().cancel_payment(cancel).await.unwrap();
+    let seen = json!({"about": ours});
+    pair.other
+        .client
+        .until_content("cancel_payment", seen)
+        .await;
+    pair.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn baileys_and_wagate_ask_for_money() {
+    money(Library::Baileys).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatsmeow_and_wagate_ask_for_money() {
+    money(Library::Whatsmeow).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

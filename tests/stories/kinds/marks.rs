@@ -108,7 +108,7 @@ impl Scene {
     }
 
     /// How often stars and deletions of a message were told.
-    fn told(&self, id: &str) -> usize {
+    fn times_told(&self, id: &str) -> usize {
         let seen = self.watcher.seen.iter();
         let about = seen.filter(|event| match &event.payload {
             Some(Payload::MessageUpdated(one)) => one.message_id == id,
@@ -196,7 +196,7 @@ async fn a_star_of_the_instance_is_one_on_the_phone() {
         assert_eq!(told.cause(), Cause::Unstarred);
         scene.until_marked(&theirs, (false, false)).await;
         assert_eq!(scene.starred().await, [&*mine]);
-        assert_eq!((scene.told(&theirs), scene.told(&mine)), (2, 1));
+        assert_eq!((scene.times_told(&theirs), scene.times_told(&mine)), (2, 1));
     }
 }
 
@@ -284,7 +284,7 @@ async fn what_the_instance_deletes_for_itself_others_keep() {
     edit.unwrap();
     scene.theirs("last").await;
     scene.is_gone(&id).await;
-    assert_eq!(scene.told(&id), 2);
+    assert_eq!(scene.times_told(&id), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -412,7 +412,10 @@ async fn what_comes_before_its_message_waits_for_it() {
     assert!(told.message.unwrap().starred);
     scene.deleted_with_sender(&deleted).await;
     scene.is_gone(&deleted).await;
-    assert_eq!((scene.told(&starred), scene.told(&deleted)), (2, 2));
+    assert_eq!(
+        (scene.times_told(&starred), scene.times_told(&deleted)),
+        (2, 2)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -490,7 +493,7 @@ async fn what_can_not_be_marked_is_refused_with_its_reason() {
     let done = star(&scene.api, &id, true, "r").await.unwrap();
     assert!(done.starred);
     assert_eq!(scene.next_star(&id).await.cause(), Cause::Starred);
-    assert_eq!(scene.told(&id), 1);
+    assert_eq!(scene.times_told(&id), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,6 +130,18 @@ fn every_kind() -> Vec<(&'static str, wa::Message)> {
             with!(group_invite_message: message::GroupInviteMessage::default()),
         ),
         (
+            "PaymentRequest",
+            with!(request_payment_message: message::RequestPaymentMessage::default()),
+        ),
+        (
+            "PaymentSent",
+            with!(send_payment_message: message::SendPaymentMessage::default()),
+        ),
+        (
+            "PaymentInvite",
+            with!(payment_invite_message: message::PaymentInviteMessage::default()),
+        ),
+        (
             "Unsupported",
             with!(sticker_pack_message: message::StickerPackMessage::default()),
         ),

@@ -17,6 +17,7 @@ use wagate::proto::{
         contact_service_client::ContactServiceClient, event_service_client::EventServiceClient,
         group_service_client::GroupServiceClient, instance_service_client::InstanceServiceClient,
         media_service_client::MediaServiceClient, message_service_client::MessageServiceClient,
+        payment_service_client::PaymentServiceClient,
     },
 };
 
@@ -82,6 +83,10 @@ impl Api {
 
     pub fn media(&self) -> MediaServiceClient<Connection> {
         MediaServiceClient::new(self.connection.clone())
+    }
+
+    pub fn payments(&self) -> PaymentServiceClient<Connection> {
+        PaymentServiceClient::new(self.connection.clone())
     }
 
     pub fn groups(&self) -> GroupServiceClient<Connection> {

@@ -101,13 +101,8 @@ fn what_is_said_to_be_sent_is_what_send_message_takes() {
 fn what_goes_another_way_names_a_call_or_an_event_that_there_is() {
     let files = contract().file.into_iter();
     let services = files.flat_map(|file| file.service);
-    let service = services
-        .into_iter()
-        .find(|one| one.name() == "MessageService");
-    let calls: BTreeSet<String> = service
-        .unwrap()
-        .method
-        .iter()
+    let calls: BTreeSet<String> = services
+        .flat_map(|service| service.method)
         .map(|method| method.name().to_owned())
         .collect();
     for row in rows() {

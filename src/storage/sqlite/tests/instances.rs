@@ -259,6 +259,8 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
         events: Vec::new(),
     };
     storage.change_groups(instance, change).await.unwrap();
+    let payment = super::payments::open(instance, "P");
+    storage.record_messages(vec![payment]).await.unwrap();
     let call = super::calls::call(instance, "C", 1);
     storage.change_call(call, Vec::new()).await.unwrap();
 }

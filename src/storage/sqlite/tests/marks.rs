@@ -138,6 +138,7 @@ async fn a_note_is_kept_out_of_sight_until_its_message_comes() {
         effects: Effects {
             events: Vec::new(),
             changes: vec![starring("A", true)],
+            payments: Vec::new(),
         },
         late: None,
     };

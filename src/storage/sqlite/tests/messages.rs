@@ -151,7 +151,7 @@ async fn a_status_only_rises() {
         };
         let events: EffectsOf = Box::new(|row| Effects {
             events: vec![event(1, EventType::MessageStatus, &row.chat)],
-            changes: Vec::new(),
+            ..Effects::default()
         });
         storage.raise_status(ONE, rise, events).await.unwrap()
     };
@@ -191,7 +191,7 @@ async fn in_a_group_everybody_rises_for_themselves() {
             let said = format!("{} {status} {} {rose}", row.chat, row.status);
             Effects {
                 events: vec![event(1, EventType::MessageStatus, &said)],
-                changes: Vec::new(),
+                ..Effects::default()
             }
         });
         let raised = storage.raise_status(ONE, rise, events).await.unwrap();
@@ -298,6 +298,7 @@ async fn a_change_comes_with_what_causes_it_and_only_once() {
         effects: Effects {
             events: Vec::new(),
             changes: vec![rewording(target, "coffee")],
+            ..Effects::default()
         },
         late: None,
     };

@@ -9,6 +9,7 @@ mod log;
 mod marks;
 mod media;
 mod messages;
+mod payments;
 mod writer;
 
 use std::{

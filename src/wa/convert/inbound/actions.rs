@@ -32,7 +32,12 @@ pub fn reacted_to(message: &wa::Message) -> Option<Jid> {
 
 /// Who a key says has written the message that it names, where it says so.
 pub fn writer(key: &wa::MessageKey) -> Option<Jid> {
-    let jid: Jid = key.participant.as_deref()?.parse().ok()?;
+    person(key.participant.as_deref()?)
+}
+
+/// A person that a message names.
+pub(super) fn person(text: &str) -> Option<Jid> {
+    let jid: Jid = text.parse().ok()?;
     let fits = (1..=NAME_BYTES).contains(&jid.user.len());
     (fits && (jid.is_pn() || jid.is_lid())).then(|| jid.to_non_ad())
 }

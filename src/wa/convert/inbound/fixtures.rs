@@ -63,6 +63,7 @@ macro_rules! kind {
 
 // After the macro, which they use.
 mod business;
+mod payments;
 mod variants;
 
 /// A kind's name, the message, and what we show of it.
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Fixture> {
     all.extend(files());
     all.extend(done());
     all.extend(business::all());
+    all.extend(payments::all());
     all.extend(variants::all());
     all
 }

@@ -6,6 +6,7 @@ mod contacts;
 mod media;
 mod meetings;
 mod missing;
+mod payments;
 mod peel;
 mod places;
 mod polls;
@@ -21,6 +22,7 @@ use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
 
 pub use actions::{edited, reacted_to};
 pub use missing::missing;
+pub use payments::{asked as asked_to_pay, note as payment_note};
 pub use peel::{album, peel, secret};
 pub use polls::{creation as poll, option as poll_option};
 
@@ -157,6 +159,7 @@ pub fn convert(
         deletion.delete_time = Some(timestamp(info.timestamp.into()));
     }
     let target = words::target(&content).map(str::to_owned);
+    let listed = words::stands_alone(&content);
     let words = words::words(&content);
     let (chat_jid, sender_jid) = (source.chat.to_non_ad(), source.sender.to_non_ad());
     let status = if from_me {
@@ -208,7 +211,7 @@ pub fn convert(
         status_reason: String::new(),
         body: ours.encode_to_vec().into(),
         raw: codec::message_to_vec(message).into(),
-        listed: target.is_none(),
+        listed,
         target: target.unwrap_or_default(),
         words,
         starred: false,
@@ -271,6 +274,11 @@ fn said(message: &wa::Message, names: &Names) -> Option<Content> {
         product_message => |one| business::product(one, names),
         order_message => |one| business::order(one, names),
         group_invite_message => |one| Content::GroupInvite(group_invite(one)),
+        request_payment_message => |one| payments::request(one, names),
+        decline_payment_request_message => payments::declined,
+        cancel_payment_request_message => payments::cancelled,
+        send_payment_message => payments::sent,
+        payment_invite_message => payments::invite,
     }
     if let Some(poll) = polls::creation(message) {
         return Some(polls::poll(poll));

@@ -63,7 +63,7 @@ pub fn vote(update: &wa::message::PollUpdateMessage) -> Content {
 }
 
 /// A time in milliseconds; some clients write seconds.
-fn millis(time: i64) -> Option<pbjson_types::Timestamp> {
+pub(super) fn millis(time: i64) -> Option<pbjson_types::Timestamp> {
     const YEAR_5138_IN_SECONDS: u64 = 100_000_000_000;
     let time = u64::try_from(time).ok().filter(|time| *time > 0)?;
     let since = if time < YEAR_5138_IN_SECONDS {

@@ -16,7 +16,7 @@ pub(super) fn bytes(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(bytes.to_vec()).filter(|bytes| !bytes.is_empty())
 }
 
-fn seconds(time: Option<&pbjson_types::Timestamp>) -> Option<i64> {
+pub(super) fn seconds(time: Option<&pbjson_types::Timestamp>) -> Option<i64> {
     let time = system_time(time?)?;
     let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
     since.as_secs().try_into().ok()

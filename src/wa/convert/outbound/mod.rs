@@ -4,6 +4,7 @@ pub mod actions;
 pub mod business;
 mod kinds;
 pub mod media;
+pub mod payments;
 
 use whatsapp_rust::{
     Jid,
