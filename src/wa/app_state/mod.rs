@@ -83,6 +83,8 @@ struct Told<'t> {
     from_me: bool,
     time: DateTime<Utc>,
     mark: Mark,
+    /// It was read with all that there is, not because it is new.
+    is_past: bool,
 }
 
 impl AppState {
@@ -225,6 +227,7 @@ impl AppState {
                 from_me: star.from_me,
                 time: star.timestamp,
                 mark: Mark::Starred(star.action.starred == Some(true)),
+                is_past: star.from_full_sync,
             },
             Event::DeleteMessageForMeUpdate(deletion) => Told {
                 chat: &deletion.chat_jid,
@@ -233,6 +236,7 @@ impl AppState {
                 from_me: deletion.from_me,
                 time: deletion.timestamp,
                 mark: Mark::deletion(&deletion.action),
+                is_past: deletion.from_full_sync,
             },
             Event::AppStateSyncFailed(failed) => {
                 let passed_over = &failed.skipped;
@@ -271,7 +275,7 @@ impl AppState {
             sender,
             time: told.time.into(),
         };
-        while let Err(error) = self.store(&marking).await {
+        while let Err(error) = self.store(&marking, told.is_past).await {
             tracing::warn!(instance = %marking.instance.number, %error, "app state waits for the database");
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -280,7 +284,7 @@ impl AppState {
         }
     }
 
-    async fn store(&self, marking: &Marking) -> Result<(), WaError> {
+    async fn store(&self, marking: &Marking, is_past: bool) -> Result<(), WaError> {
         let instance = marking.instance.number;
         let same_id = self
             .storage
@@ -291,8 +295,10 @@ impl AppState {
             self.storage.change_message(instance, change).await?;
             return Ok(());
         }
+        // Of a message from before the pairing, which does not come any more.
         let age = SystemTime::now().duration_since(marking.time);
-        if age.is_ok_and(|age| age > NOTED_FOR) {
+        let is_old = age.is_ok_and(|age| age > NOTED_FOR);
+        if is_past || is_old || marking.time < marking.instance.create_time {
             return Ok(());
         }
         // Once: it has the key of what was noted before.

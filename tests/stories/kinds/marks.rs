@@ -377,6 +377,9 @@ async fn what_comes_before_its_message_waits_for_it() {
     let own = scene.instance.phone_number.clone();
     let network = scene.stage.network.clone();
     let chat = scene.with_peer();
+    // Whatever is there at the first look is past.
+    let known = scene.theirs("known").await;
+    star(&scene.api, &known, true, "").await.unwrap();
     // The phone has them and marks them before the instance has heard of them.
     let late = FaultRule {
         matches: FaultMatch {
@@ -436,18 +439,25 @@ async fn a_new_companion_goes_on_from_what_is_long_past() {
     let instance = api.create("one").await;
     stage.pair(&api, "one", &owner).await;
     let mut watcher = Watcher::from_earliest(&api).await;
-    let told = watcher
-        .until("a star", |event| match &event.payload {
-            Some(Payload::MessageUpdated(one)) => Some(one.clone()),
-            _ => None,
-        })
-        .await;
-    assert_eq!((&told.message_id, told.cause()), (&id, Cause::Starred));
     let open = v1::InstanceState::Open;
     watcher.until_state(&instance.id, open).await;
     let new = peer.send(&owner.number.to_string(), "new").await;
     watcher.until_received(&instance.id, "new").await;
+    // The phone takes only what is made on top of all that there was.
     assert!(star(&api, &new, true, "").await.unwrap().starred);
+    let marks = stage.network.message_marks(owner.number).await.unwrap();
+    let mut marks: Vec<_> = marks.iter().map(|mark| &mark.message_id).collect();
+    marks.sort();
+    let mut wanted = [&id, &new];
+    wanted.sort();
+    assert_eq!(marks, wanted);
+    let told = watcher
+        .until("a star", |event| match &event.payload {
+            Some(Payload::MessageUpdated(one)) => Some(one.message_id.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(told, new);
 }
 
 #[tokio::test(flavor = "multi_thread")]
