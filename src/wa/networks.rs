@@ -27,6 +27,10 @@ const SANDBOX_VERSION: Version = (2, 3000, 1_042_742_319);
 /// A fetched version is good this long.
 const VERSION_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Most bytes of an answer: the largest file that WhatsApp takes, 2 GiB, and what sealing adds to it. The library cuts
+/// answers off at 2 GiB, and what is cut off looks damaged.
+const MOST_BODY: u64 = (2 << 30) + (64 << 10);
+
 /// Where a sandbox listens, and the key that proves it is the one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxPeer {
@@ -77,7 +81,7 @@ impl Networks {
         let factory = TokioWebSocketTransportFactory::new().with_connector(default_tls_connector());
         Self {
             whatsapp: Arc::new(factory),
-            http: UreqHttpClient::new(),
+            http: UreqHttpClient::new().with_max_body_bytes(MOST_BODY),
             version: Mutex::default(),
             handshakes: Arc::new(Semaphore::new(config.max_handshakes.max(1))),
             config,

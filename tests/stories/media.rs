@@ -1,6 +1,7 @@
 //! Files in and out: of any size with little memory, checked, and gone without a trace when something is wrong.
 
 pub mod fetching;
+mod large;
 mod sending;
 
 use std::{path::Path, time::Duration};
@@ -21,7 +22,7 @@ use wagate::{
 };
 
 use crate::support::{
-    Api, Stage, Watcher, info, program,
+    Api, Stage, Watcher, info,
     samples::{noise, png},
     violated_field, within,
 };
@@ -484,75 +485,4 @@ async fn a_link_opens_a_media_without_a_key() {
     let again = again.into_inner().media.unwrap();
     let moved = media.url.replace(&port(&media.url), &port(&again.url));
     assert_eq!(get(&moved, "").await.1, bytes);
-}
-
-/// Memory that the process has in use, and the most it ever had, in KiB.
-fn memory(id: u32) -> (u64, u64) {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let value = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    (value("VmRSS:"), value("VmHWM:"))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn memory_does_not_follow_the_size_of_a_file() {
-    const PARTS: usize = 256;
-    let folder = tempfile::tempdir().unwrap();
-    let mut program = program::sandbox(folder.path(), &["--no-demo"]);
-    let endpoint = program.remarks.until("gRPC").await;
-    let endpoint = endpoint.split_whitespace().last().unwrap();
-    let address = endpoint.trim_start_matches("http://").parse().unwrap();
-    let key = program.remarks.until("API key").await;
-    let key = key.split_whitespace().nth(2).unwrap().to_owned();
-    let api = Api::connect(address, Some(&key)).await;
-    let instance = api.create("one").await;
-    let id = program.child.id().unwrap();
-    // What the first file costs is there to stay: buffers, pools, connections.
-    let small = upload(&api, document("one"), &noise(8 << 20))
-        .await
-        .unwrap();
-    download(&api, &small, 0, 0).await.unwrap();
-    let (before, _) = memory(id);
-
-    let part = noise(CHUNK);
-    let mut hash = Sha256::new();
-    for _ in 0..PARTS {
-        hash.update(&part);
-    }
-    let hash = hash.finalize().to_vec();
-    let told = UploadMediaMetadata {
-        size_bytes: (PARTS * CHUNK) as u64,
-        sha256: hash.clone().into(),
-        ..document("one")
-    };
-    let parts =
-        stream::iter([metadata(told)]).chain(stream::iter((0..PARTS).map(move |_| chunk(&part))));
-    let media = send(&api, parts).await.unwrap();
-    assert_eq!(media.size_bytes, 64 << 20);
-    let request = v1::DownloadMediaRequest {
-        instance: instance.id,
-        media_id: media.id,
-        ..Default::default()
-    };
-    let mut parts = api
-        .media()
-        .download_media(request)
-        .await
-        .unwrap()
-        .into_inner();
-    let mut seen = Sha256::new();
-    while let Some(response) = within("a chunk", parts.message()).await.unwrap() {
-        if let Some(download_media_response::Part::Chunk(bytes)) = response.part {
-            seen.update(&bytes);
-        }
-    }
-    assert_eq!(seen.finalize().to_vec(), hash);
-    let (_, most) = memory(id);
-    assert!(
-        most < before + (24 << 10),
-        "{before} KiB before, {most} KiB at most while 64 MiB went in and out"
-    );
-    program.terminate().await;
 }

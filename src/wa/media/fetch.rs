@@ -198,7 +198,7 @@ impl Fetcher {
         let file = self.passage.unnamed(limit).context("no room for a file")?;
         let params = whereabouts.params();
         let file = client.download_from_params_to_writer(&params, file).await?;
-        Ok(file.into_file())
+        Ok(file.into_file()?)
     }
 
     /// The bytes are here: they become a media like any other.

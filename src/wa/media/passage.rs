@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, BufWriter, IntoInnerError, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -10,6 +10,9 @@ use tempfile::NamedTempFile;
 use wacore::download::DownloadWriter;
 
 use crate::private_files;
+
+/// Bytes that are gathered before they are written: a sealed file is opened sixteen at a time.
+const GATHERED: usize = 256 << 10;
 
 /// The folder. Nothing in it is worth anything after a restart.
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ impl Passage {
     /// A file that nobody else can open and that goes with its handle.
     pub(super) fn unnamed(&self, limit: u64) -> io::Result<Capped> {
         Ok(Capped {
-            file: tempfile::tempfile_in(&self.0)?,
+            file: BufWriter::with_capacity(GATHERED, tempfile::tempfile_in(&self.0)?),
             at: 0,
             limit,
         })
@@ -42,14 +45,14 @@ impl Passage {
 
 /// A file that takes no more than so many bytes, whatever its sender says.
 pub(super) struct Capped {
-    file: File,
+    file: BufWriter<File>,
     at: u64,
     limit: u64,
 }
 
 impl Capped {
-    pub(super) fn into_file(self) -> File {
-        self.file
+    pub(super) fn into_file(self) -> io::Result<File> {
+        self.file.into_inner().map_err(IntoInnerError::into_error)
     }
 }
 
@@ -83,6 +86,7 @@ impl Seek for Capped {
 
 impl DownloadWriter for Capped {
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
+        self.file.flush()?;
+        self.file.get_ref().set_len(length)
     }
 }
