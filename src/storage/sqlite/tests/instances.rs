@@ -314,9 +314,9 @@ async fn a_deleted_instance_leaves_only_its_tombstone() {
     let events = all(&storage).await;
     let tombstone = events.last().unwrap();
     assert_eq!(tombstone.event_type, EventType::InstanceDeleted);
-    assert_eq!(tombstone.instance_sequence, 3);
+    assert_eq!(tombstone.instance_sequence, 4);
     let bounds = storage.log_bounds().await.unwrap();
-    assert_eq!((bounds.count, bounds.compacted.0), (3, 0));
+    assert_eq!((bounds.count, bounds.compacted.0), (4, 0));
     let bytes: usize = events.iter().map(|event| event.body.len()).sum();
     assert_eq!(bounds.bytes, bytes as u64);
 
