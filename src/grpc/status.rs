@@ -18,7 +18,7 @@ use crate::{
         session::SessionState,
     },
     events::timestamp,
-    proto::v1::CallState,
+    proto::v1::{CallState, MessageStatus},
     storage::{InstanceRow, StorageError},
     wa::WaError,
 };
@@ -30,6 +30,9 @@ pub const DOMAIN: &str = "wagate";
 
 /// When to try again where nothing better is known.
 pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// When to try again what needs others to go first.
+const RETRY_LATER: Duration = Duration::from_secs(60);
 
 /// An error on its way to a caller. `Status::from` or `.into()` finishes it.
 #[derive(Debug)]
@@ -152,6 +155,8 @@ fn code(reason: Reason) -> Code {
         | Reason::GroupJoinRefused
         | Reason::GroupRefused
         | Reason::MessageNotChangeable
+        | Reason::SendLeft
+        | Reason::SendMayHaveLeft
         | Reason::MessageRefused => Code::FailedPrecondition,
         Reason::CursorCompacted | Reason::CursorEpochMismatch | Reason::CursorAheadOfLog => {
             Code::OutOfRange
@@ -160,6 +165,7 @@ fn code(reason: Reason) -> Code {
         Reason::SlowConsumer
         | Reason::StreamLimit
         | Reason::RateLimited
+        | Reason::OutboxFull
         | Reason::WhatsappRateLimited => Code::ResourceExhausted,
         Reason::InstanceConnecting
         | Reason::ServerDraining
@@ -271,6 +277,17 @@ impl From<WaError> for Status {
                 .with("state", call_state(state))
                 .field("call_id", "must be the id of a call that rings")
                 .into(),
+            WaError::SendLeft(status) => refuse(Reason::SendLeft, sentence)
+                .with("status", message_status(status))
+                .field("message_id", "must be of a message that has not left")
+                .into(),
+            WaError::SendMayHaveLeft => refuse(Reason::SendMayHaveLeft, sentence)
+                .field("message_id", "must be of a message that has not left")
+                .into(),
+            WaError::OutboxFull => refuse(Reason::OutboxFull, sentence)
+                .with("limit", limits::WAITING_SENDS)
+                .retry_after(RETRY_LATER)
+                .into(),
             WaError::Group(refusal) => group_refused(refusal),
             WaError::File { kind, error } => media::of_message(kind, error),
             WaError::Media(error) => error.into(),
@@ -301,6 +318,14 @@ impl From<WaError> for Status {
 fn call_state(state: CallState) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("CALL_STATE_").unwrap_or(name)
+}
+
+/// The name of a status as callers see it.
+fn message_status(number: i32) -> &'static str {
+    let name = MessageStatus::try_from(number)
+        .unwrap_or_default()
+        .as_str_name();
+    name.strip_prefix("MESSAGE_STATUS_").unwrap_or(name)
 }
 
 /// A text has more characters than WhatsApp takes. `field` names it in the request.

@@ -9,6 +9,7 @@
 pub mod contact;
 pub mod device;
 pub mod media;
+pub mod send;
 pub mod sqlite;
 
 use std::{sync::Arc, time::SystemTime};
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use self::{
     contact::{ContactKey, ContactNews, ContactRow, Sighting},
     media::{MediaKeep, MediaRow},
+    send::{NewSend, SendQuery, SendRow},
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},
@@ -440,6 +442,10 @@ pub enum AcceptOutcome {
     Accepted,
     /// The request id was used before with the same body: this is its message.
     Replayed(Box<MessageRow>),
+    /// The same, and this is its send, which still waits.
+    Waits(Box<SendRow>),
+    /// Too many wait already: nothing is stored.
+    Full,
     /// The request id was used before with another body.
     Reused,
 }
@@ -694,11 +700,12 @@ pub trait Storage: Send + Sync + 'static {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, MessageRow)>>;
-    /// Outbound messages with this status, oldest first.
+    /// Outbound messages with this status, oldest first, after one with this time and id.
     async fn list_outbound(
         &self,
         instance: InstanceNumber,
         status: i32,
+        after: Option<(SystemTime, String)>,
         limit: usize,
     ) -> Result<Vec<MessageRow>>;
     /// The message that a request made, or `Reused`; `None` where the request is new. For answering
@@ -720,6 +727,45 @@ pub trait Storage: Send + Sync + 'static {
     async fn release_request(&self, request: RequestMark) -> Result<()>;
     /// Forgets requests from before this time.
     async fn forget_requests(&self, before: SystemTime) -> Result<u64>;
+
+    // Sends that wait.
+
+    /// Stores a send with its events, behind those of its recipient, unless its request was seen before.
+    async fn accept_send(
+        &self,
+        send: NewSend,
+        request: Option<RequestMark>,
+        events: Vec<NewEvent>,
+    ) -> Result<AcceptOutcome>;
+    /// Stores the message that a send has become, with its events, in place of the send with its id.
+    /// False, and nothing done, where none waits (any more).
+    async fn finish_send(&self, message: MessageRow, events: Vec<NewEvent>) -> Result<bool>;
+    /// Finds a send by WhatsApp's id.
+    async fn lookup_send(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+    ) -> Result<Option<SendRow>>;
+    /// Sends that wait.
+    async fn list_sends(
+        &self,
+        instance: InstanceNumber,
+        query: SendQuery,
+        limit: usize,
+    ) -> Result<Vec<SendRow>>;
+    /// When next after this time a send begins, as `SendQuery::Begun` means it, or one ends; `None` where nothing will.
+    async fn next_send_time(
+        &self,
+        instance: InstanceNumber,
+        after: SystemTime,
+    ) -> Result<Option<SystemTime>>;
+    /// Whether a new send to this recipient comes behind another one.
+    async fn is_send_before(
+        &self,
+        instance: InstanceNumber,
+        recipient: &str,
+        now: SystemTime,
+    ) -> Result<bool>;
 
     // Media.
 

@@ -73,6 +73,15 @@ pub enum WaError {
     /// The call is answered, rejected or over.
     #[error("the call rings no more")]
     CallEnded(CallState),
+    /// A send has left, or has ended otherwise: with this status.
+    #[error("the message has left or is over")]
+    SendLeft(i32),
+    /// Nobody knows yet whether a send has left.
+    #[error("WhatsApp may have the message; it is not known yet")]
+    SendMayHaveLeft,
+    /// Too many sends wait.
+    #[error("too many sends of the instance wait already")]
+    OutboxFull,
     /// Something about a group can't be done.
     #[error(transparent)]
     Group(#[from] GroupRefusal),

@@ -41,6 +41,6 @@ pub use groups::{
 };
 pub use media::{Fetcher, Passage, Uploads, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};
-pub use outbound::{Outgoing, Patience, Progress, Say};
+pub use outbound::{Activity, OutboxPlace, Outgoing, Patience, Progress, Say, Timing, Unconfirmed};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
 pub use registry::Registry;

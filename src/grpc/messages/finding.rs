@@ -32,11 +32,9 @@ pub(super) async fn one(
     message_id: &str,
     chat: &str,
 ) -> Result<MessageRow, Status> {
-    if message_id.is_empty() {
-        return Err(status::field_invalid(field, "must not be empty"));
-    }
+    id(field, message_id)?;
     for row in storage.list_messages(instance, message_id, SAME_ID).await? {
-        if chat.is_empty() || is_in(&row, &message_resource(&row)?, chat) {
+        if is_in_chat(&row, chat) {
             return Ok(row);
         }
     }
@@ -47,7 +45,19 @@ pub(super) async fn one(
     )
 }
 
-/// Whether a message lies in this chat, by whichever of its names.
+/// The id of a message. `field` names it in the request.
+pub(super) fn id(field: &str, message_id: &str) -> Result<(), Status> {
+    if message_id.is_empty() {
+        return Err(status::field_invalid(field, "must not be empty"));
+    }
+    Ok(())
+}
+
+/// Whether a message lies in this chat, by whichever of its names; every one lies in the empty one.
+pub(super) fn is_in_chat(row: &MessageRow, chat: &str) -> bool {
+    chat.is_empty() || message_resource(row).is_ok_and(|message| is_in(row, &message, chat))
+}
+
 fn is_in(row: &MessageRow, message: &v1::Message, chat: &str) -> bool {
     let Some(known) = &message.chat else {
         return row.chat == chat;

@@ -2,8 +2,13 @@
 
 mod content;
 mod finding;
+mod options;
+mod outbox;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use prost::Message;
 use tokio::time::Instant;
@@ -24,7 +29,7 @@ use crate::{
         message_service_server::{MessageService, MessageServiceServer},
     },
     storage::{InstanceRow, MessageRow, RequestMark, Storage},
-    wa::{Mentions, Outgoing, Patience, Progress, Registry, Say, message_resource},
+    wa::{Mentions, Outgoing, Patience, Progress, Registry, Say, Timing, message_resource},
 };
 
 /// How long a message may be pinned, in seconds; 0 unpins it.
@@ -203,6 +208,7 @@ fn saying(say: Say, patience: Duration) -> Outgoing {
             until: Progress::Sent,
             time: patience,
         },
+        timing: Timing::default(),
     }
 }
 
@@ -248,6 +254,7 @@ impl MessageService for Messages {
             status::field_invalid("wait_for", "must be ACCEPTED, SENT or DELIVERED")
         })?;
         let request = mark!(called, "SendMessage")?;
+        let timing = options::timing(&called.asked, progress(wait_for), SystemTime::now())?;
         let asked = called.asked;
         let mentions = asked.mentions.unwrap_or_default();
         if asked.quoted_message_id.len() > QUOTED_ID_BYTES {
@@ -275,6 +282,7 @@ impl MessageService for Messages {
             ephemeral_seconds: asked.ephemeral_seconds,
             forwarded: asked.forwarded,
             request,
+            timing,
             patience: Patience {
                 until: progress(wait_for),
                 time: called.patience,
@@ -425,9 +433,44 @@ impl MessageService for Messages {
             .called(request, Permission::MessagesRead, |asked| &asked.instance)
             .await?;
         let (row, asked) = (called.row, called.asked);
-        let found = self.find(&row, &asked.message_id, &asked.chat).await?;
+        let found = match self.find(&row, &asked.message_id, &asked.chat).await {
+            Ok(found) => found,
+            // It may still wait to be sent.
+            Err(missing) => {
+                let waits = self.registry.sent_as(row.number, &asked.message_id).await?;
+                let waits = waits.filter(|one| finding::is_in_chat(one, &asked.chat));
+                waits.ok_or(missing)?
+            }
+        };
         Ok(Response::new(v1::GetMessageResponse {
             message: Some(message_resource(&found)?),
+        }))
+    }
+
+    async fn list_outbox(
+        &self,
+        request: Request<v1::ListOutboxRequest>,
+    ) -> Result<Response<v1::ListOutboxResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesRead, |asked| &asked.instance)
+            .await?;
+        let (row, asked) = (called.row, called.asked);
+        let listing = outbox::list(&self.registry, &row, asked.page_size, &asked.page_token);
+        Ok(Response::new(listing.await?))
+    }
+
+    async fn cancel_send(
+        &self,
+        request: Request<v1::CancelSendRequest>,
+    ) -> Result<Response<v1::CancelSendResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let (row, asked) = (called.row, called.asked);
+        finding::id("message_id", &asked.message_id)?;
+        let ended = self.registry.cancel_send(row.number, &asked.message_id);
+        Ok(Response::new(v1::CancelSendResponse {
+            message: Some(message_resource(&ended.await?)?),
         }))
     }
 

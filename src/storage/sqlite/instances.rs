@@ -35,7 +35,8 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 7] = [
+const PURGES: [&str; 8] = [
+    "DELETE FROM send WHERE instance = ?",
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",

@@ -25,7 +25,7 @@ use crate::{
     wa::{
         error::WaError,
         groups::Mentions,
-        outbound::{Outgoing, Patience, Progress, Say},
+        outbound::{Outgoing, Patience, Progress, Say, Timing},
     },
 };
 
@@ -244,5 +244,6 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
             until: Progress::Accepted,
             time: Duration::ZERO,
         },
+        timing: Timing::default(),
     }
 }

@@ -113,12 +113,12 @@ async fn of_equal_requests_at_once_one_is_accepted() {
         match task.await.unwrap().unwrap() {
             AcceptOutcome::Accepted => accepted += 1,
             AcceptOutcome::Replayed(row) => answered.push(row.message_id),
-            AcceptOutcome::Reused => panic!(),
+            other => panic!("{other:?}"),
         }
     }
     assert_eq!((accepted, answered.len()), (1, 19));
     assert!(answered.iter().all(|id| *id == answered[0]));
-    let waiting = storage.list_outbound(ONE, 1, 100).await.unwrap();
+    let waiting = storage.list_outbound(ONE, 1, None, 100).await.unwrap();
     assert_eq!(waiting.len(), 1);
 }
 
@@ -237,10 +237,16 @@ async fn messages_are_found_newest_first_and_sent_oldest_first() {
     assert_eq!(chats, ["b", "a"]);
     let missing = storage.lookup_message(InstanceNumber(2), "X", None).await;
     assert_eq!(missing.unwrap(), None);
-    let waiting = storage.list_outbound(ONE, 1, 2).await.unwrap();
+    let waiting = storage.list_outbound(ONE, 1, None, 2).await.unwrap();
     let chats: Vec<_> = waiting.iter().map(|row| &*row.chat).collect();
     assert_eq!(chats, ["a", "c"]);
-    assert!(storage.list_outbound(ONE, 2, 9).await.unwrap().is_empty());
+    assert!(
+        storage
+            .list_outbound(ONE, 2, None, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// A change that gives a message these words, and says so.
