@@ -225,7 +225,7 @@ impl From<WaError> for Status {
             )
             .into(),
             WaError::NameTaken(name) => instance_name_taken(&name),
-            WaError::RequestReused => request_id_reused(),
+            WaError::RequestReused(fields) => request_id_reused(&fields),
             WaError::NetworkNotConfigured(network) => {
                 refuse(Reason::NetworkNotConfigured, sentence)
                     .with("network", network)
@@ -455,14 +455,19 @@ pub fn instance_name_taken(name: &InstanceName) -> Status {
     .into()
 }
 
-/// The same request id came with another body.
-pub fn request_id_reused() -> Status {
-    refuse(
-        Reason::RequestIdReused,
-        "this request_id was used within 24 hours with another body",
-    )
-    .field("request_id", "must be new for a new request")
-    .into()
+/// The same request id came with another body, which differs in these fields.
+pub fn request_id_reused(fields: &[String]) -> Status {
+    let mut sentence = "this request_id was used within 24 hours with another body".to_owned();
+    if !fields.is_empty() {
+        sentence = format!("{sentence}, which differs in: {}", fields.join(", "));
+    }
+    let mut refusal = refuse(Reason::RequestIdReused, sentence)
+        .with("fields", fields.join(","))
+        .field("request_id", "must be new for a new request");
+    for field in fields {
+        refusal = refusal.field(field, "is not the same as in the first request");
+    }
+    refusal.into()
 }
 
 /// Why an instance in this state can't talk to WhatsApp; `None` where it can.

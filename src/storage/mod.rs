@@ -9,6 +9,7 @@
 pub mod contact;
 pub mod device;
 pub mod media;
+pub mod request;
 pub mod send;
 pub mod sqlite;
 
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use self::request::RequestMark;
 use self::{
     contact::{ContactKey, ContactNews, ContactRow, Sighting},
     media::{MediaKeep, MediaRow},
@@ -257,23 +259,8 @@ pub enum NameOutcome {
     Missing,
     /// The request id was used before: with the same body for this subject, …
     Replayed(String),
-    /// … or with another body.
-    Reused,
-}
-
-/// A caller's `request_id`, remembered for `limits::REQUEST_MEMORY`.
-#[derive(Clone, Debug)]
-pub struct RequestMark {
-    /// Whose: the id of the API key.
-    pub api_key: ApiKeyId,
-    /// For which method.
-    pub method: &'static str,
-    /// The id.
-    pub request_id: String,
-    /// Digest of the body.
-    pub body_digest: [u8; 32],
-    /// Now.
-    pub time: SystemTime,
+    /// … or with another body, which differs in these fields.
+    Reused(Vec<String>),
 }
 
 /// A message as it is kept. Its key is (instance, chat, sender, id).
@@ -446,8 +433,8 @@ pub enum AcceptOutcome {
     Waits(Box<SendRow>),
     /// Too many wait already: nothing is stored.
     Full,
-    /// The request id was used before with another body.
-    Reused,
+    /// The request id was used before with another body, which differs in these fields.
+    Reused(Vec<String>),
 }
 
 /// A group as it is kept. Its key is (instance, jid).
@@ -513,8 +500,8 @@ pub enum ClaimOutcome {
     Unanswered(SystemTime),
     /// It was answered with this.
     Answered(Bytes),
-    /// It was claimed with another body.
-    Reused,
+    /// It was claimed with another body, which differs in these fields.
+    Reused(Vec<String>),
 }
 
 /// An API key as it is kept. The secret is not.

@@ -17,9 +17,9 @@ pub enum WaError {
     /// Another instance has the name.
     #[error("another instance is named '{0}'")]
     NameTaken(InstanceName),
-    /// The request id was used before with another body.
+    /// The request id was used before with another body, which differs in these fields.
     #[error("this request_id was used before with another body")]
-    RequestReused,
+    RequestReused(Vec<String>),
     /// This server has no such network.
     #[error("this server has no {0} network configured")]
     NetworkNotConfigured(&'static str),

@@ -127,7 +127,7 @@ impl Registry {
             NameOutcome::Done(row) => *row,
             NameOutcome::Taken(name) => return Err(WaError::NameTaken(name)),
             NameOutcome::Missing => return Err(WaError::InstanceNotFound),
-            NameOutcome::Reused => return Err(WaError::RequestReused),
+            NameOutcome::Reused(fields) => return Err(WaError::RequestReused(fields)),
             NameOutcome::Replayed(id) => storage
                 .lookup_instance(&id)
                 .await?
@@ -149,7 +149,7 @@ impl Registry {
         match outcome {
             NameOutcome::Done(row) => Ok(*row),
             NameOutcome::Taken(name) => Err(WaError::NameTaken(name)),
-            NameOutcome::Missing | NameOutcome::Replayed(_) | NameOutcome::Reused => {
+            NameOutcome::Missing | NameOutcome::Replayed(_) | NameOutcome::Reused(_) => {
                 Err(WaError::InstanceNotFound)
             }
         }

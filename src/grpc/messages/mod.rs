@@ -10,7 +10,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use prost::Message;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
@@ -18,7 +17,8 @@ use self::finding::{Pages, QUOTED_ID_BYTES};
 use super::{
     access,
     deadline::Deadline,
-    groups, requests,
+    groups,
+    requests::{Requests, mark_of},
     status::{self, Reason, refuse},
 };
 use crate::{
@@ -48,6 +48,7 @@ const AHEAD: Duration = Duration::from_millis(500);
 pub struct Messages {
     storage: Arc<dyn Storage>,
     registry: Arc<Registry>,
+    requests: Requests,
 }
 
 /// What every call begins with.
@@ -59,37 +60,19 @@ struct Called<T> {
     patience: Duration,
 }
 
-/// The request as it is remembered.
-macro_rules! mark {
-    ($called:expr, $method:literal) => {{
-        let mut body = $called.asked.clone();
-        // An instance named another way is the same one.
-        body.instance = $called.row.id.to_string();
-        body.request_id = String::new();
-        $called.mark($method, &$called.asked.request_id, &body)
-    }};
-}
-
-impl<T: Message> Called<T> {
-    fn mark(
-        &self,
-        method: &'static str,
-        request_id: &str,
-        body: &T,
-    ) -> Result<Option<RequestMark>, Status> {
-        requests::mark(&self.caller, method, request_id, body)
-    }
-}
-
 impl Messages {
     /// The service, on this store and these sessions.
     pub fn server(
         storage: Arc<dyn Storage>,
         registry: Arc<Registry>,
     ) -> MessageServiceServer<Self> {
-        MessageServiceServer::new(Self { storage, registry })
-            .accept_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Gzip)
+        MessageServiceServer::new(Self {
+            requests: Requests::new(storage.clone()),
+            storage,
+            registry,
+        })
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
     }
 
     /// Who calls, and for which instance.
@@ -155,14 +138,13 @@ impl Messages {
         .await
     }
 
-    /// Tells the writers of messages that they were read or played.
-    async fn receive(
+    /// Messages that others wrote, all of one chat.
+    async fn received(
         &self,
         instance: &InstanceRow,
         message_ids: &[String],
         chat: &str,
-        played: bool,
-    ) -> Result<(), Status> {
+    ) -> Result<Vec<MessageRow>, Status> {
         if message_ids.is_empty() || message_ids.len() > MARKED {
             return Err(status::field_invalid(
                 "message_ids",
@@ -188,7 +170,7 @@ impl Messages {
             }
             rows.push(row);
         }
-        Ok(self.registry.mark(instance.number, rows, played).await?)
+        Ok(rows)
     }
 }
 
@@ -253,7 +235,7 @@ impl MessageService for Messages {
         let wait_for = wait_for.map_err(|_| {
             status::field_invalid("wait_for", "must be ACCEPTED, SENT or DELIVERED")
         })?;
-        let request = mark!(called, "SendMessage")?;
+        let request = mark_of!(called.caller, called.row, called.asked, "SendMessage")?;
         let timing = options::timing(&called.asked, progress(wait_for), SystemTime::now())?;
         let asked = called.asked;
         let mentions = asked.mentions.unwrap_or_default();
@@ -300,7 +282,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "EditMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "EditMessage")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         content::most("text", &asked.text, limits::TEXT_CHARS)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
@@ -316,7 +298,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "RevokeMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "RevokeMessage")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
         let message = self.act(&row, about, Say::Revoke, patience, mark).await?;
@@ -330,7 +312,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "ForwardMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "ForwardMessage")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         let recipient = recipient(&asked.recipient)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
@@ -352,7 +334,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "VotePoll")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "VotePoll")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         content::choice(&asked.options)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
@@ -385,7 +367,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "PinMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "PinMessage")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         if !PIN_SECONDS.contains(&asked.duration_seconds) {
             return Err(status::field_invalid(
@@ -406,10 +388,15 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let asked = called.asked;
-        self.receive(&called.row, &asked.message_ids, &asked.chat, false)
-            .await?;
-        Ok(Response::new(v1::MarkMessagesReadResponse {}))
+        let mark = mark_of!(called.caller, called.row, called.asked, "MarkMessagesRead")?;
+        let (row, asked) = (called.row, called.asked);
+        let rows = self.received(&row, &asked.message_ids, &asked.chat).await?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            registry.mark(row.number, rows, false).await?;
+            Ok(v1::MarkMessagesReadResponse {})
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn mark_messages_played(
@@ -419,10 +406,20 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let asked = called.asked;
-        self.receive(&called.row, &asked.message_ids, &asked.chat, true)
-            .await?;
-        Ok(Response::new(v1::MarkMessagesPlayedResponse {}))
+        let mark = mark_of!(
+            called.caller,
+            called.row,
+            called.asked,
+            "MarkMessagesPlayed"
+        )?;
+        let (row, asked) = (called.row, called.asked);
+        let rows = self.received(&row, &asked.message_ids, &asked.chat).await?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            registry.mark(row.number, rows, true).await?;
+            Ok(v1::MarkMessagesPlayedResponse {})
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn get_message(
@@ -466,12 +463,17 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "CancelSend")?;
         let (row, asked) = (called.row, called.asked);
         finding::id("message_id", &asked.message_id)?;
-        let ended = self.registry.cancel_send(row.number, &asked.message_id);
-        Ok(Response::new(v1::CancelSendResponse {
-            message: Some(message_resource(&ended.await?)?),
-        }))
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            let ended = registry.cancel_send(row.number, &asked.message_id);
+            Ok(v1::CancelSendResponse {
+                message: Some(message_resource(&ended.await?)?),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn list_messages(

@@ -40,6 +40,7 @@ use super::{
     network::{ConnectionId, Line, Network, Outgoing, Role},
     pairing::adv,
     store::{Batch, Records, base64_bytes},
+    typing::Shown,
     wire,
 };
 use ask::Replies;
@@ -93,6 +94,8 @@ pub struct Phone {
     /// Whether it is.
     present: watch::Sender<bool>,
     calls: Calls,
+    /// What it was shown of others who write.
+    pub(super) typing: Shown,
 }
 
 /// What changes as a phone talks.
@@ -274,6 +277,7 @@ impl Phone {
             on: watch::Sender::new(true),
             present: watch::Sender::new(false),
             calls: Calls::default(),
+            typing: Shown::default(),
             keys: std::sync::Mutex::new(Arc::new(keys)),
         })
     }

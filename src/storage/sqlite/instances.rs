@@ -121,10 +121,9 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
     if let Some(request) = &work.request
         && let Some(known) = requests::find(unit.connection().await?, request).await?
     {
-        return Ok(if known.body_digest == request.body_digest {
-            NameOutcome::Replayed(known.subject)
-        } else {
-            NameOutcome::Reused
+        return Ok(match known.differing(request) {
+            None => NameOutcome::Replayed(known.subject),
+            Some(fields) => NameOutcome::Reused(fields),
         });
     }
     let number = InstanceNumber(unit.counters()?.last_instance + 1);

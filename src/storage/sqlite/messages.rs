@@ -333,8 +333,8 @@ async fn outcome_of(
     request: &RequestMark,
     known: &requests::Known,
 ) -> Result<Option<AcceptOutcome>> {
-    if known.body_digest != request.body_digest || known.instance != instance {
-        return Ok(Some(AcceptOutcome::Reused));
+    if let Some(fields) = known.differing_for(instance, request) {
+        return Ok(Some(AcceptOutcome::Reused(fields)));
     }
     let row = sqlx::query(with_columns!(
         "SELECT",

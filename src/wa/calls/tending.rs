@@ -21,7 +21,7 @@ use super::{Calls, OPEN_CALLS, Open, RING_TIME, shown};
 use crate::{
     domain::{ids::ApiKeyId, recipient::Recipient},
     proto::v1::{self, CallState, message_content::Content},
-    storage::{CallQuery, CallRow, RequestMark},
+    storage::{CallQuery, CallRow, RequestMark, request::FieldDigests},
     wa::{
         error::WaError,
         groups::Mentions,
@@ -237,6 +237,7 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
             method: METHOD,
             request_id: format!("{}/{}", row.instance, row.call_id),
             body_digest: Sha256::digest(&row.answer).into(),
+            fields: FieldDigests::default(),
             time: SystemTime::now(),
         }),
         // Once it is stored, the outbox sends it whatever happens here.

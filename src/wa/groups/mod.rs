@@ -193,7 +193,7 @@ impl Groups {
                     let known = T::decode(answer);
                     return known.map_err(|error| StorageError::Corrupt(error.into()).into());
                 }
-                ClaimOutcome::Reused => return Err(WaError::RequestReused),
+                ClaimOutcome::Reused(fields) => return Err(WaError::RequestReused(fields)),
             };
             let done = work(groups.clone(), begun).await;
             let kept = match &done {

@@ -347,8 +347,9 @@ impl Outbox {
             AcceptOutcome::Replayed(row) => Ok(*row),
             AcceptOutcome::Waits(send) => Ok(kept::pending(&self.row(), &send)),
             AcceptOutcome::Full => Err(WaError::OutboxFull),
+            AcceptOutcome::Reused(fields) => Err(WaError::RequestReused(fields)),
             // A request that is new was not seen before; nothing to return is the same as a clash.
-            AcceptOutcome::Reused | AcceptOutcome::Accepted => Err(WaError::RequestReused),
+            AcceptOutcome::Accepted => Err(WaError::RequestReused(Vec::new())),
         }
     }
 

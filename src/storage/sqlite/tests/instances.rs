@@ -147,7 +147,7 @@ async fn a_repeated_creation_answers_the_first() {
     };
     let again = create(1).await;
     assert!(matches!(again, NameOutcome::Replayed(id) if id == row.id.to_string()));
-    assert!(matches!(create(2).await, NameOutcome::Reused));
+    assert!(matches!(create(2).await, NameOutcome::Reused(_)));
     // A creation that failed is not remembered.
     let taken = storage
         .create_instance(new_instance(Some("shop")), Some(request("r2", 1)), quiet())

@@ -70,14 +70,14 @@ async fn a_repeated_request_answers_the_first_message() {
     let again = send("B", Some(mark.clone())).await;
     assert!(matches!(again, AcceptOutcome::Replayed(row) if *row == message(ONE, "chat", "A")));
     let other_body = send("C", Some(request("r1", 2))).await;
-    assert!(matches!(other_body, AcceptOutcome::Reused));
+    assert!(matches!(other_body, AcceptOutcome::Reused(_)));
     assert!(matches!(send("D", None).await, AcceptOutcome::Accepted));
     assert_eq!(bodies(&all(&storage).await), ["A", "D"]);
 
     let seen = storage.lookup_request(ONE, &mark).await.unwrap();
     assert!(matches!(seen, Some(AcceptOutcome::Replayed(row)) if row.message_id == "A"));
     let seen = storage.lookup_request(InstanceNumber(2), &mark).await;
-    assert!(matches!(seen.unwrap(), Some(AcceptOutcome::Reused)));
+    assert!(matches!(seen.unwrap(), Some(AcceptOutcome::Reused(_))));
 
     // After its day an id is as good as new, whether it was swept or not.
     let late = RequestMark {

@@ -8,6 +8,7 @@ mod instances;
 mod log;
 mod media;
 mod messages;
+mod sends;
 mod writer;
 
 use std::{
@@ -27,7 +28,7 @@ use crate::{
     },
     storage::{
         EventQuery, EventsOf, InstanceRow, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
-        RequestMark, Storage, StoredEvent,
+        RequestMark, Storage, StoredEvent, request::FieldDigests,
     },
 };
 
@@ -146,6 +147,7 @@ fn request(id: &str, digest: u8) -> RequestMark {
         method: "SendMessage",
         request_id: id.to_owned(),
         body_digest: [digest; 32],
+        fields: FieldDigests::default(),
         time: SystemTime::now(),
     }
 }
