@@ -740,7 +740,7 @@ pub trait Storage: Send + Sync + 'static {
         query: SendQuery,
         limit: usize,
     ) -> Result<Vec<SendRow>>;
-    /// When next after this time a send begins, as `SendQuery::Begun` means it, or one ends; `None` where nothing will.
+    /// When next after this time a send begins, as `SendQuery::Begun` means it, is due, or ends; `None` where nothing will.
     async fn next_send_time(
         &self,
         instance: InstanceNumber,

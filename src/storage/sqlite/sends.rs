@@ -169,7 +169,7 @@ pub(super) async fn list(
     let (statement, bound) = match query {
         SendQuery::Begun(by) => (
             with_columns!(
-                "AS one WHERE instance = ? AND begin_time <= ? AND NOT EXISTS (SELECT 1 FROM send \
+                "AS one INDEXED BY send_due WHERE instance = ? AND begin_time <= ? AND NOT EXISTS (SELECT 1 FROM send \
                  AS other WHERE other.instance = one.instance AND other.recipient = one.recipient \
                  AND (other.due_time, other.number) < (one.due_time, one.number)) \
                  ORDER BY due_time, number LIMIT ?"
@@ -204,6 +204,8 @@ pub(super) async fn next_time(
     let next: Option<i64> = sqlx::query_scalar(
         "SELECT min(time) FROM (SELECT min(begin_time) AS time FROM send \
          WHERE instance = ?1 AND begin_time > ?2 UNION ALL \
+         SELECT min(due_time) FROM send \
+         WHERE instance = ?1 AND begin_time <= ?2 AND due_time > ?2 UNION ALL \
          SELECT min(expire_time) FROM send WHERE instance = ?1 AND expire_time > ?2)",
     )
     .bind(instance.0)

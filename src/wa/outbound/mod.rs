@@ -29,6 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
+pub(in crate::wa) use self::timing::seem;
 use self::{
     composing::Composed, files::Filed, leaving::Leaving, tending::Tending, waiting::Waiting,
 };

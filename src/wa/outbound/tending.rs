@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
-use super::{Outbox, Outgoing, PAGE, Say, kept, kept::Kept, timing};
+use super::{Outbox, Outgoing, PAGE, Say, kept, kept::Kept};
 use crate::{
     crash_points::CrashPoint,
     domain::{limits, recipient::Recipient, session::SessionState},
@@ -131,7 +131,12 @@ pub(super) async fn run(outbox: Arc<Outbox>) {
             () = outbox.stop.cancelled() => return,
             changed = open.changed() => if changed.is_err() { return },
             () = outbox.tending.news.notified() => {}
-            Some(done) = hand.under_way.join_next() => hand.put_down(done.ok()),
+            Some(done) = hand.under_way.join_next() => {
+                hand.put_down(done.ok());
+                while let Some(done) = hand.under_way.try_join_next() {
+                    hand.put_down(done.ok());
+                }
+            }
             () = sleep_until(next) => {}
         }
     }
@@ -269,11 +274,10 @@ impl Outbox {
         self: &Arc<Self>,
         mut outgoing: Outgoing,
     ) -> Result<MessageRow, WaError> {
-        let place = self.places.clone().acquire_owned();
-        let _place = place.await.map_err(|_| WaError::ShuttingDown)?;
+        let begun = Instant::now();
         let row = self.row();
         let message_id = kept::message_id();
-        let (timing, patience) = (outgoing.timing, outgoing.patience);
+        let timing = outgoing.timing;
         let now = SystemTime::now();
         let send_time = timing.send_time.filter(|time| *time > now);
         let begin = send_time.unwrap_or(now);
@@ -282,6 +286,10 @@ impl Outbox {
         let expire_time = expire_time.unwrap_or_else(|| kept::default_expiry(due));
         self.keep_file(&mut outgoing, &message_id, expire_time)
             .await?;
+        let patience = outgoing.patience.after(begun.elapsed());
+        // A large file must not keep short texts waiting, so this comes after it.
+        let place = self.places.clone().acquire_owned();
+        let place = place.await.map_err(|_| WaError::ShuttingDown)?;
         let recipient = outgoing.recipient.as_ref().map(ToString::to_string);
         let send = NewSend {
             instance: row.number,
@@ -308,6 +316,7 @@ impl Outbox {
         let storing = tokio::spawn(async move {
             let accepted = outbox.storage.accept_send(send, outgoing.request, events);
             let accepted = accepted.await;
+            drop(place);
             if matches!(accepted, Ok(AcceptOutcome::Accepted)) {
                 CrashPoint::SendAccepted.pass();
                 outbox.tending.wake();
@@ -435,7 +444,7 @@ impl Outbox {
             && send.due_time > SystemTime::now()
             && let Ok(chat) = self.addresses.resolve(client, &recipient).await
         {
-            timing::seem(client, &chat.to, activity, send.due_time, stop).await;
+            super::seem(client, &chat.to, activity, send.due_time, stop).await;
         }
         let left = send.due_time.duration_since(SystemTime::now());
         tokio::select! {

@@ -17,6 +17,8 @@ CREATE TABLE send (
 
 CREATE INDEX send_recipient ON send (instance, recipient, due_time, number);
 
+CREATE INDEX send_due ON send (instance, due_time, number);
+
 CREATE INDEX send_begin ON send (instance, begin_time);
 
 CREATE INDEX send_expire ON send (instance, expire_time);
