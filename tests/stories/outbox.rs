@@ -244,7 +244,10 @@ async fn a_send_to_an_offline_instance_waits_and_goes_once() {
 
     scene.connect().await;
     for id in [&sent.id, &ending.id] {
-        scene.watcher.until_status(id, MessageStatus::Sent).await;
+        scene
+            .watcher
+            .until_status(id, MessageStatus::Received)
+            .await;
     }
     let last = v1::SendMessageRequest {
         wait_for: v1::WaitFor::Sent.into(),
@@ -314,7 +317,7 @@ async fn a_send_leaves_at_its_time() {
     assert_eq!(waiting.len(), 1, "{waiting:?}");
     scene
         .watcher
-        .until_status(&planned.id, MessageStatus::Sent)
+        .until_status(&planned.id, MessageStatus::Received)
         .await;
     let arrived = scene.arrived_at(&planned.id).await;
     let time = time.unwrap();

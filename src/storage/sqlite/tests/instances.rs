@@ -4,10 +4,11 @@ use super::*;
 use crate::{
     domain::{media::MediaState, permission::Permission, session::SessionState},
     storage::{
-        ApiKeyRow, Effects, GroupChange, GroupRow, InstanceChange, RevokeOutcome, StateChange,
-        StatusRise,
+        AcceptOutcome, ApiKeyRow, Effects, GroupChange, GroupRow, InstanceChange, RevokeOutcome,
+        StateChange, StatusRise,
         contact::Sighting,
         device::{LidMapping, MessageSecret, RecordChange, RecordKind, TrustToken},
+        send::NewSend,
     },
 };
 
@@ -250,6 +251,12 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
         events: Vec::new(),
     };
     storage.change_groups(instance, change).await.unwrap();
+    let send = NewSend {
+        instance,
+        ..super::sends::send("peer", "S")
+    };
+    let accepted = storage.accept_send(send, None, Vec::new()).await.unwrap();
+    assert!(matches!(accepted, AcceptOutcome::Accepted));
     let call = super::calls::call(instance, "C", 1);
     storage.change_call(call, Vec::new()).await.unwrap();
 }

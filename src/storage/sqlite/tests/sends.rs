@@ -13,7 +13,7 @@ fn at(seconds: u64) -> SystemTime {
     NOW + Duration::from_secs(1_000 + seconds)
 }
 
-fn send(recipient: &str, id: &str) -> NewSend {
+pub(super) fn send(recipient: &str, id: &str) -> NewSend {
     NewSend {
         instance: ONE,
         message_id: id.to_owned(),
@@ -176,7 +176,7 @@ async fn a_delay_counts_from_the_one_before_and_a_time_of_its_own_stands_in_no_w
         ..send("planned", "F")
     };
     accept(&storage, later).await;
-    assert_eq!(list(&storage, SendQuery::Begun(at(600))).await, ["A", "E"]);
+    assert_eq!(list(&storage, SendQuery::Begun(at(600))).await, ["E", "A"]);
     let next = storage.next_send_time(ONE, at(0)).await.unwrap();
     assert_eq!(next, Some(at(5)));
 }
