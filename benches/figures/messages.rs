@@ -212,6 +212,7 @@ async fn waiting(
         let instance = stage.instances[0].clone();
         let request = v1::DisconnectInstanceRequest {
             instance: instance.clone(),
+            ..Default::default()
         };
         client
             .disconnect_instance(stage.server.request(request))
@@ -222,7 +223,10 @@ async fn waiting(
             .subscribe(channel.clone(), load::received_from_now())
             .await?;
         let cpu = stage.network.cpu()?;
-        let request = v1::ConnectInstanceRequest { instance };
+        let request = v1::ConnectInstanceRequest {
+            instance,
+            ..Default::default()
+        };
         client
             .connect_instance(stage.server.request(request))
             .await?;

@@ -101,17 +101,26 @@ impl Instance {
             }
             Self::Pair(pair) => pairing::run(client, pair, output).await,
             Self::Connect(Named { instance }) => {
-                let request = ConnectInstanceRequest { instance };
+                let request = ConnectInstanceRequest {
+                    instance,
+                    ..Default::default()
+                };
                 let answer = client.connect_instance(request).await?.into_inner();
                 output.show(&answer, |answer| state(answer.instance.as_ref()))
             }
             Self::Disconnect(Named { instance }) => {
-                let request = DisconnectInstanceRequest { instance };
+                let request = DisconnectInstanceRequest {
+                    instance,
+                    ..Default::default()
+                };
                 let answer = client.disconnect_instance(request).await?.into_inner();
                 output.show(&answer, |answer| state(answer.instance.as_ref()))
             }
             Self::Logout(Named { instance }) => {
-                let request = LogoutInstanceRequest { instance };
+                let request = LogoutInstanceRequest {
+                    instance,
+                    ..Default::default()
+                };
                 let answer = client.logout_instance(request).await?.into_inner();
                 output.show(&answer, |answer| state(answer.instance.as_ref()))
             }

@@ -54,6 +54,7 @@ impl Key {
                     display_name: create.display_name,
                     permissions: create.permissions,
                     instances: create.instances,
+                    ..Default::default()
                 };
                 let answer = client.create_api_key(request).await?.into_inner();
                 output.show(&answer, created)

@@ -11,6 +11,7 @@ mod failure;
 mod format;
 mod instance;
 mod key;
+mod outbox;
 mod output;
 mod pairing;
 mod qr;
@@ -53,7 +54,10 @@ enum Command {
     #[command(subcommand)]
     Instance(instance::Instance),
     /// Sends a text message.
-    Send(send::Send),
+    Send(Box<send::Send>),
+    /// Shows what is not sent yet, and takes it back.
+    #[command(subcommand)]
+    Outbox(outbox::Outbox),
     /// Prints events as they come, and resumes by itself where it was.
     Events(events::Events),
     /// Manages API keys.
@@ -120,6 +124,7 @@ async fn talk(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Instance(instance) => instance.run(&gateway, &mut output).await,
         Command::Send(send) => send.run(&gateway, &mut output).await,
+        Command::Outbox(outbox) => outbox.run(&gateway, &mut output).await,
         Command::Events(events) => events.run(gateway.events(), &mut output).await,
         Command::Key(key) => key.run(&gateway, &mut output).await,
         Command::Serve(_) | Command::Sandbox(_) => Ok(()),

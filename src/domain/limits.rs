@@ -56,6 +56,16 @@ pub const PAGE_DEFAULT: usize = 100;
 pub const PAGE_MAX: usize = 1_000;
 /// Most events of a page or a frame.
 pub const EVENTS_MAX: usize = 500;
+/// Most sends of an instance that wait to leave.
+pub const WAITING_SENDS: usize = 10_000;
+/// How long one may wait after it is due, if its caller does not say.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far ahead a send may be planned: a year.
+pub const SEND_AHEAD: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How much later than that it may end.
+pub const EXPIRE_AHEAD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Longest delay of a send, in milliseconds.
+pub const DELAY_MS: u32 = 600_000;
 /// How long SendMessage waits for WhatsApp's confirmation where the call has no deadline.
 pub const SEND_CONFIRMATION: Duration = Duration::from_secs(20);
 /// How long it waits at most: answers must begin within 90 seconds.

@@ -1,5 +1,7 @@
 //! Whom a message goes to, as callers write it.
 
+use std::fmt;
+
 /// A recipient that messages can go to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Recipient {
@@ -31,6 +33,17 @@ impl Recipient {
             Some((_, "newsletter")) => Err("channels can't be written to yet"),
             Some((_, "broadcast")) => Err("status and broadcasts can't be written to yet"),
             Some(_) => Err("is no JID of a person or a group"),
+        }
+    }
+}
+
+/// A text that `parse` takes back.
+impl fmt::Display for Recipient {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => out.write_str(number),
+            Self::Lid(user) => write!(out, "{user}@lid"),
+            Self::Group(user) => write!(out, "{user}@g.us"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     events::timestamp,
     grpc::{
         access, page,
+        requests::{self, Requests},
         status::{self, Reason, refuse},
     },
     proto::v1::{self, api_key_service_server::ApiKeyService},
@@ -22,10 +24,14 @@ use crate::{
 const INSTANCES_MAX: usize = 1_000;
 const LIST: &str = "ListApiKeys";
 
+/// Under what requests are remembered that belong to no instance; these count from 1.
+const NO_INSTANCE: InstanceNumber = InstanceNumber(0);
+
 /// The service.
 pub(super) struct ApiKeys {
     pub storage: Arc<dyn Storage>,
     pub keys: Keys,
+    pub requests: Requests,
 }
 
 #[tonic::async_trait]
@@ -40,20 +46,34 @@ impl ApiKeyService for ApiKeys {
             return Err(status::field_invalid("display_name", "must not be empty"));
         }
         access::label("display_name", &request.display_name)?;
+        let body = v1::CreateApiKeyRequest {
+            request_id: String::new(),
+            ..request.clone()
+        };
+        let mark = requests::mark(&caller, "CreateApiKey", &request.request_id, &body)?;
         let permissions = permissions(&caller, &request.permissions)?;
         let instances = self.instances(&caller, &request.instances).await?;
-        let (row, secret) = self
-            .keys
-            .create(NewKey {
-                display_name: request.display_name,
-                permissions,
-                instances,
+        let new = NewKey {
+            display_name: request.display_name,
+            permissions,
+            instances,
+        };
+        // Beside the answer, which is remembered: the secret is not.
+        let (tell, told) = oneshot::channel();
+        let (keys, storage) = (self.keys.clone(), self.storage.clone());
+        let done = self.requests.once(NO_INSTANCE, mark, async move {
+            let (row, secret) = keys.create(new).await?;
+            tracing::info!(api_key = %row.id, "an API key was created");
+            tell.send(secret.reveal()).ok();
+            Ok(v1::CreateApiKeyResponse {
+                api_key: Some(shown(storage.as_ref(), row).await?),
+                secret: String::new(),
             })
-            .await?;
-        tracing::info!(api_key = %row.id, "an API key was created");
+        });
+        let answer = done.await?;
         Ok(Response::new(v1::CreateApiKeyResponse {
-            api_key: Some(self.shown(row).await?),
-            secret: secret.reveal(),
+            secret: told.await.unwrap_or_default(),
+            ..answer
         }))
     }
 
@@ -73,7 +93,7 @@ impl ApiKeyService for ApiKeys {
         let mut api_keys = Vec::with_capacity(rows.len());
         for row in rows {
             if caller.covers(&row.instances) {
-                api_keys.push(self.shown(row).await?);
+                api_keys.push(shown(self.storage.as_ref(), row).await?);
             }
         }
         Ok(Response::new(v1::ListApiKeysResponse {
@@ -110,7 +130,7 @@ impl ApiKeyService for ApiKeys {
             RevokeOutcome::Revoked(row) => {
                 tracing::info!(api_key = %row.id, "an API key was revoked");
                 Ok(Response::new(v1::RevokeApiKeyResponse {
-                    api_key: Some(self.shown(row).await?),
+                    api_key: Some(shown(self.storage.as_ref(), row).await?),
                 }))
             }
             RevokeOutcome::Missing => Err(not_found()),
@@ -153,32 +173,31 @@ impl ApiKeys {
         }
         Ok(numbers)
     }
+}
 
-    /// A key as callers see it.
-    async fn shown(&self, row: ApiKeyRow) -> Result<v1::ApiKey, Status> {
-        let mut instances = Vec::with_capacity(row.instances.len());
-        if !row.instances.is_empty() {
-            let limit = row.instances.len();
-            let found = self
-                .storage
-                .list_instances(None, Some(row.instances.clone()), limit)
-                .await?;
-            let ids: HashMap<_, _> = found.into_iter().map(|one| (one.number, one.id)).collect();
-            // A deleted instance stays in the list by its number: an empty list would mean all.
-            instances.extend(row.instances.iter().map(|number| match ids.get(number) {
-                Some(id) => id.to_string(),
-                None => format!("deleted-{number}"),
-            }));
-        }
-        Ok(v1::ApiKey {
-            id: row.id.to_string(),
-            display_name: row.display_name,
-            permissions: row.permissions.iter().map(ToString::to_string).collect(),
-            instances,
-            create_time: Some(timestamp(row.create_time)),
-            revoke_time: row.revoke_time.map(timestamp),
-        })
+/// A key as callers see it.
+async fn shown(storage: &dyn Storage, row: ApiKeyRow) -> Result<v1::ApiKey, Status> {
+    let mut instances = Vec::with_capacity(row.instances.len());
+    if !row.instances.is_empty() {
+        let limit = row.instances.len();
+        let found = storage
+            .list_instances(None, Some(row.instances.clone()), limit)
+            .await?;
+        let ids: HashMap<_, _> = found.into_iter().map(|one| (one.number, one.id)).collect();
+        // A deleted instance stays in the list by its number: an empty list would mean all.
+        instances.extend(row.instances.iter().map(|number| match ids.get(number) {
+            Some(id) => id.to_string(),
+            None => format!("deleted-{number}"),
+        }));
     }
+    Ok(v1::ApiKey {
+        id: row.id.to_string(),
+        display_name: row.display_name,
+        permissions: row.permissions.iter().map(ToString::to_string).collect(),
+        instances,
+        create_time: Some(timestamp(row.create_time)),
+        revoke_time: row.revoke_time.map(timestamp),
+    })
 }
 
 /// The permissions of a new key: known ones, and none that the caller lacks.

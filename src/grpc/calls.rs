@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
-use super::{access, status};
+use super::{
+    access,
+    requests::{Requests, mark_of},
+    status,
+};
 use crate::{
     domain::permission::Permission,
     proto::v1::{
@@ -22,14 +26,19 @@ const ID_BYTES: usize = 256;
 pub struct Calls {
     storage: Arc<dyn Storage>,
     registry: Arc<Registry>,
+    requests: Requests,
 }
 
 impl Calls {
     /// The service, on this store and these sessions.
     pub fn server(storage: Arc<dyn Storage>, registry: Arc<Registry>) -> CallServiceServer<Self> {
-        CallServiceServer::new(Self { storage, registry })
-            .accept_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Gzip)
+        CallServiceServer::new(Self {
+            requests: Requests::new(storage.clone()),
+            storage,
+            registry,
+        })
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
     }
 }
 
@@ -49,7 +58,12 @@ impl CallService for Calls {
         if asked.call_id.len() > ID_BYTES {
             return Err(status::field_invalid("call_id", "is too long"));
         }
-        let call = self.registry.reject_call(row.number, asked.call_id).await?;
-        Ok(Response::new(v1::RejectCallResponse { call: Some(call) }))
+        let mark = mark_of!(caller, row, asked, "RejectCall")?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            let call = registry.reject_call(row.number, asked.call_id).await?;
+            Ok(v1::RejectCallResponse { call: Some(call) })
+        });
+        Ok(Response::new(done.await?))
     }
 }

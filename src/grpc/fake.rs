@@ -30,6 +30,7 @@ use crate::{
         device,
         media::{MediaKeep, MediaRow},
         payment::{PaymentQuery, PaymentRow},
+        send::{NewSend, SendQuery, SendRow},
     },
 };
 
@@ -406,8 +407,43 @@ impl Storage for Fake {
         not_faked()
     }
 
-    async fn list_outbound(&self, _: InstanceNumber, _: i32, _: usize) -> Result<Vec<MessageRow>> {
+    async fn list_outbound(
+        &self,
+        _: InstanceNumber,
+        _: i32,
+        _: Option<(SystemTime, String)>,
+        _: usize,
+    ) -> Result<Vec<MessageRow>> {
         not_faked()
+    }
+
+    async fn accept_send(
+        &self,
+        _: NewSend,
+        _: Option<RequestMark>,
+        _: Vec<NewEvent>,
+    ) -> Result<AcceptOutcome> {
+        not_faked()
+    }
+
+    async fn finish_send(&self, _: MessageRow, _: Vec<NewEvent>) -> Result<bool> {
+        not_faked()
+    }
+
+    async fn lookup_send(&self, _: InstanceNumber, _: &str) -> Result<Option<SendRow>> {
+        not_faked()
+    }
+
+    async fn list_sends(&self, _: InstanceNumber, _: SendQuery, _: usize) -> Result<Vec<SendRow>> {
+        Ok(Vec::new())
+    }
+
+    async fn next_send_time(&self, _: InstanceNumber, _: SystemTime) -> Result<Option<SystemTime>> {
+        Ok(None)
+    }
+
+    async fn is_send_before(&self, _: InstanceNumber, _: &str, _: SystemTime) -> Result<bool> {
+        Ok(false)
     }
 
     async fn lookup_request(

@@ -3,11 +3,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use prost::Message;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{
-    access, page, requests,
+    access, page,
+    requests::mark_of,
     status::{self, Reason, refuse},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         group_service_server::{GroupService, GroupServiceServer},
         join_group_request::By,
     },
-    storage::{InstanceRow, RequestMark, Storage},
+    storage::{InstanceRow, Storage},
     wa::{
         GroupEdit, GroupFault, GroupRefusal, GroupSetting, Groups, Invite, NewGroup, Picture,
         Registry, Somebody, invite_code,
@@ -79,32 +79,6 @@ impl GroupCalls {
     }
 }
 
-impl<T: Message + Clone> Called<T> {
-    /// What to remember of the request: `body` is the request without its id, under the instance's id.
-    fn mark(
-        &self,
-        method: &'static str,
-        request_id: &str,
-        body: impl FnOnce(T, String) -> T,
-    ) -> Result<Option<RequestMark>, Status> {
-        // An instance named another way is the same one.
-        let body = body(self.asked.clone(), self.row.id.to_string());
-        requests::mark(&self.caller, method, request_id, &body)
-    }
-}
-
-/// The request as it is remembered.
-macro_rules! mark {
-    ($called:expr, $method:literal) => {
-        $called.mark($method, &$called.asked.request_id, |asked, instance| {
-            let mut body = asked;
-            body.instance = instance;
-            body.request_id = String::new();
-            body
-        })
-    };
-}
-
 #[tonic::async_trait]
 impl GroupService for GroupCalls {
     async fn create_group(
@@ -114,7 +88,7 @@ impl GroupService for GroupCalls {
         let called = self
             .called(request, Permission::GroupsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "CreateGroup")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "CreateGroup")?;
         let asked = called.asked;
         let new = NewGroup {
             subject: subject("subject", asked.subject)?,
@@ -164,7 +138,7 @@ impl GroupService for GroupCalls {
         let called = self
             .called(request, Permission::GroupsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "UpdateGroup")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "UpdateGroup")?;
         let jid = group(&called.asked.group)?;
         let edits = edits(called.asked).await?;
         Ok(Response::new(called.groups.update(jid, edits, mark).await?))
@@ -177,7 +151,12 @@ impl GroupService for GroupCalls {
         let called = self
             .called(request, Permission::GroupsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "UpdateParticipants")?;
+        let mark = mark_of!(
+            called.caller,
+            called.row,
+            called.asked,
+            "UpdateParticipants"
+        )?;
         let jid = group(&called.asked.group)?;
         let action = v1::ParticipantAction::try_from(called.asked.action).unwrap_or_default();
         if action == v1::ParticipantAction::Unspecified {
@@ -207,7 +186,7 @@ impl GroupService for GroupCalls {
         let called = self
             .called(request, Permission::GroupsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "ResetInviteLink")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "ResetInviteLink")?;
         let jid = group(&called.asked.group)?;
         let resetting = called.groups.reset_invite_link(jid, mark);
         Ok(Response::new(resetting.await?))
@@ -234,7 +213,7 @@ impl GroupService for GroupCalls {
         let called = self
             .called(request, Permission::GroupsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "JoinGroup")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "JoinGroup")?;
         let invite = match called.asked.by {
             None => return Err(status::field_invalid("invite", "must say what to join")),
             Some(By::Invite(link)) => Invite::Link(invite_link(&link)?),
@@ -250,7 +229,7 @@ impl GroupService for GroupCalls {
         let called = self
             .called(request, Permission::GroupsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "LeaveGroup")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "LeaveGroup")?;
         let jid = group(&called.asked.group)?;
         Ok(Response::new(called.groups.leave(jid, mark).await?))
     }
@@ -274,7 +253,12 @@ impl GroupService for GroupCalls {
         let called = self
             .called(request, Permission::GroupsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "ReviewJoinRequests")?;
+        let mark = mark_of!(
+            called.caller,
+            called.row,
+            called.asked,
+            "ReviewJoinRequests"
+        )?;
         let jid = group(&called.asked.group)?;
         let approve = match v1::JoinDecision::try_from(called.asked.decision) {
             Ok(v1::JoinDecision::Approve) => true,

@@ -5,8 +5,13 @@ use std::{pin::Pin, sync::Arc, time::SystemTime};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
-use super::{access, page, qr, requests, status};
+use super::{
+    access, page, qr,
+    requests::{self, Requests, mark_of},
+    status,
+};
 use crate::{
+    auth::Caller,
     domain::{
         ids::{InstanceId, InstanceName, InstanceNumber},
         limits,
@@ -32,6 +37,7 @@ pub const PAIR: &str = "/wagate.v1.InstanceService/PairInstance";
 pub struct Instances {
     storage: Arc<dyn Storage>,
     registry: Arc<Registry>,
+    requests: Requests,
 }
 
 impl Instances {
@@ -40,9 +46,13 @@ impl Instances {
         storage: Arc<dyn Storage>,
         registry: Arc<Registry>,
     ) -> InstanceServiceServer<Self> {
-        InstanceServiceServer::new(Self { storage, registry })
-            .accept_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Gzip)
+        InstanceServiceServer::new(Self {
+            requests: Requests::new(storage.clone()),
+            storage,
+            registry,
+        })
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
     }
 
     /// The instance that a request names, if the caller may do this with it.
@@ -51,9 +61,10 @@ impl Instances {
         request: &Request<T>,
         permission: Permission,
         name: &str,
-    ) -> Result<InstanceRow, Status> {
+    ) -> Result<(Caller, InstanceRow), Status> {
         let caller = access::permit(request, permission)?;
-        access::instance(self.storage.as_ref(), &caller, "instance", name).await
+        let row = access::instance(self.storage.as_ref(), &caller, "instance", name).await?;
+        Ok((caller, row))
     }
 }
 
@@ -103,7 +114,7 @@ impl InstanceService for Instances {
         request: Request<v1::GetInstanceRequest>,
     ) -> Result<Response<v1::GetInstanceResponse>, Status> {
         let name = &request.get_ref().instance;
-        let row = self
+        let (_, row) = self
             .named(&request, Permission::InstancesRead, name)
             .await?;
         Ok(Response::new(v1::GetInstanceResponse {
@@ -136,10 +147,11 @@ impl InstanceService for Instances {
         request: Request<v1::UpdateInstanceRequest>,
     ) -> Result<Response<v1::UpdateInstanceResponse>, Status> {
         let name = &request.get_ref().instance;
-        let row = self
+        let (caller, row) = self
             .named(&request, Permission::InstancesWrite, name)
             .await?;
         let asked = request.into_inner();
+        let mark = mark_of!(caller, row, asked, "UpdateInstance")?;
         let mut change = InstanceChange::default();
         let mask = asked.update_mask.map(|mask| mask.paths).unwrap_or_default();
         if mask.is_empty() {
@@ -168,10 +180,14 @@ impl InstanceService for Instances {
                 }
             }
         }
-        let row = self.registry.change(row.number, change).await?;
-        Ok(Response::new(v1::UpdateInstanceResponse {
-            instance: Some(instance_resource(&row)),
-        }))
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            let row = registry.change(row.number, change).await?;
+            Ok(v1::UpdateInstanceResponse {
+                instance: Some(instance_resource(&row)),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn delete_instance(
@@ -179,7 +195,7 @@ impl InstanceService for Instances {
         request: Request<v1::DeleteInstanceRequest>,
     ) -> Result<Response<v1::DeleteInstanceResponse>, Status> {
         let name = &request.get_ref().instance;
-        let row = self
+        let (_, row) = self
             .named(&request, Permission::InstancesWrite, name)
             .await?;
         self.registry.delete(row.number).await?;
@@ -191,13 +207,19 @@ impl InstanceService for Instances {
         request: Request<v1::ConnectInstanceRequest>,
     ) -> Result<Response<v1::ConnectInstanceResponse>, Status> {
         let name = &request.get_ref().instance;
-        let row = self
+        let (caller, row) = self
             .named(&request, Permission::InstancesWrite, name)
             .await?;
-        let row = self.registry.connect(row.number).await?;
-        Ok(Response::new(v1::ConnectInstanceResponse {
-            instance: Some(instance_resource(&row)),
-        }))
+        let asked = request.into_inner();
+        let mark = mark_of!(caller, row, asked, "ConnectInstance")?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            let row = registry.connect(row.number).await?;
+            Ok(v1::ConnectInstanceResponse {
+                instance: Some(instance_resource(&row)),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn disconnect_instance(
@@ -205,13 +227,19 @@ impl InstanceService for Instances {
         request: Request<v1::DisconnectInstanceRequest>,
     ) -> Result<Response<v1::DisconnectInstanceResponse>, Status> {
         let name = &request.get_ref().instance;
-        let row = self
+        let (caller, row) = self
             .named(&request, Permission::InstancesWrite, name)
             .await?;
-        let row = self.registry.disconnect(row.number).await?;
-        Ok(Response::new(v1::DisconnectInstanceResponse {
-            instance: Some(instance_resource(&row)),
-        }))
+        let asked = request.into_inner();
+        let mark = mark_of!(caller, row, asked, "DisconnectInstance")?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            let row = registry.disconnect(row.number).await?;
+            Ok(v1::DisconnectInstanceResponse {
+                instance: Some(instance_resource(&row)),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn restart_instance(
@@ -219,13 +247,19 @@ impl InstanceService for Instances {
         request: Request<v1::RestartInstanceRequest>,
     ) -> Result<Response<v1::RestartInstanceResponse>, Status> {
         let name = &request.get_ref().instance;
-        let row = self
+        let (caller, row) = self
             .named(&request, Permission::InstancesWrite, name)
             .await?;
-        let row = self.registry.restart(row.number).await?;
-        Ok(Response::new(v1::RestartInstanceResponse {
-            instance: Some(instance_resource(&row)),
-        }))
+        let asked = request.into_inner();
+        let mark = mark_of!(caller, row, asked, "RestartInstance")?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            let row = registry.restart(row.number).await?;
+            Ok(v1::RestartInstanceResponse {
+                instance: Some(instance_resource(&row)),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn logout_instance(
@@ -233,13 +267,19 @@ impl InstanceService for Instances {
         request: Request<v1::LogoutInstanceRequest>,
     ) -> Result<Response<v1::LogoutInstanceResponse>, Status> {
         let name = &request.get_ref().instance;
-        let row = self
+        let (caller, row) = self
             .named(&request, Permission::InstancesWrite, name)
             .await?;
-        let row = self.registry.logout(row.number).await?;
-        Ok(Response::new(v1::LogoutInstanceResponse {
-            instance: Some(instance_resource(&row)),
-        }))
+        let asked = request.into_inner();
+        let mark = mark_of!(caller, row, asked, "LogoutInstance")?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            let row = registry.logout(row.number).await?;
+            Ok(v1::LogoutInstanceResponse {
+                instance: Some(instance_resource(&row)),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     type PairInstanceStream =
@@ -250,7 +290,7 @@ impl InstanceService for Instances {
         request: Request<v1::PairInstanceRequest>,
     ) -> Result<Response<Self::PairInstanceStream>, Status> {
         let name = &request.get_ref().instance;
-        let row = self
+        let (_, row) = self
             .named(&request, Permission::InstancesPair, name)
             .await?;
         let asked = request.into_inner();

@@ -6,8 +6,9 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{
     groups,
-    messages::{self, Called, finding, mark},
+    messages::{self, Called, finding},
     page,
+    requests::mark_of,
     status::{self, Reason, refuse},
 };
 use crate::{
@@ -192,7 +193,7 @@ impl PaymentService for Payments {
         let mut called = self
             .called(request, Permission::PaymentsWrite, |asked| &asked.instance)
             .await?;
-        let request = mark!(called, "RequestPayment")?;
+        let request = mark_of!(called.caller, called.row, called.asked, "RequestPayment")?;
         let recipient = messages::recipient(&called.asked.recipient)?;
         let payer = payer(&recipient, &called.asked.payer)?;
         if called.asked.quoted_message_id.len() > finding::QUOTED_ID_BYTES {
@@ -223,7 +224,7 @@ impl PaymentService for Payments {
         let called = self
             .called(request, Permission::PaymentsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "DeclinePayment")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "DeclinePayment")?;
         let named = (&*called.asked.payment_id, &*called.asked.chat);
         let replied = self.reply(&called, named, mark, PaymentReply::Decline);
         let (message, payment) = replied.await?;
@@ -241,7 +242,7 @@ impl PaymentService for Payments {
         let called = self
             .called(request, Permission::PaymentsWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "CancelPayment")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "CancelPayment")?;
         let named = (&*called.asked.payment_id, &*called.asked.chat);
         let replied = self.reply(&called, named, mark, PaymentReply::Cancel);
         let (message, payment) = replied.await?;

@@ -29,6 +29,7 @@ use crate::{
         incoming::{self, ConnectionLimits},
         layers::{self, InFlight},
         rates::{self, RateLimit, Rates},
+        requests::Requests,
         subscribe::Slots,
         tls::{Tls, TlsFiles},
     },
@@ -192,6 +193,7 @@ async fn routes(
         })
         .add(
             ApiKeyServiceServer::new(ApiKeys {
+                requests: Requests::new(parts.storage.clone()),
                 storage: parts.storage.clone(),
                 keys: parts.keys.clone(),
             })

@@ -18,7 +18,7 @@ use crate::{
         session::SessionState,
     },
     events::timestamp,
-    proto::v1::{CallState, PaymentState},
+    proto::v1::{CallState, MessageStatus, PaymentState},
     storage::{InstanceRow, StorageError},
     wa::{AppStateFault, WaError},
 };
@@ -33,6 +33,9 @@ pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// When the phone may have shared its keys.
 const KEYS_COME: Duration = Duration::from_secs(10);
+
+/// When to try again what needs others to go first.
+const RETRY_LATER: Duration = Duration::from_secs(60);
 
 /// An error on its way to a caller. `Status::from` or `.into()` finishes it.
 #[derive(Debug)]
@@ -160,6 +163,8 @@ fn code(reason: Reason) -> Code {
         | Reason::MessageNotChangeable
         | Reason::AppStateKeysMissing
         | Reason::AppStateRefused
+        | Reason::SendLeft
+        | Reason::SendMayHaveLeft
         | Reason::MessageRefused => Code::FailedPrecondition,
         Reason::CursorCompacted | Reason::CursorEpochMismatch | Reason::CursorAheadOfLog => {
             Code::OutOfRange
@@ -168,6 +173,7 @@ fn code(reason: Reason) -> Code {
         Reason::SlowConsumer
         | Reason::StreamLimit
         | Reason::RateLimited
+        | Reason::OutboxFull
         | Reason::WhatsappRateLimited => Code::ResourceExhausted,
         Reason::InstanceConnecting
         | Reason::ServerDraining
@@ -227,7 +233,7 @@ impl From<WaError> for Status {
             )
             .into(),
             WaError::NameTaken(name) => instance_name_taken(&name),
-            WaError::RequestReused => request_id_reused(),
+            WaError::RequestReused(fields) => request_id_reused(&fields),
             WaError::NetworkNotConfigured(network) => {
                 refuse(Reason::NetworkNotConfigured, sentence)
                     .with("network", network)
@@ -298,6 +304,17 @@ impl From<WaError> for Status {
             WaError::PayerUnknown => refuse(Reason::RecipientNotOnWhatsapp, sentence)
                 .field("payer", "must be the number of a WhatsApp account")
                 .into(),
+            WaError::SendLeft(status) => refuse(Reason::SendLeft, sentence)
+                .with("status", message_status(status))
+                .field("message_id", "must be of a message that has not left")
+                .into(),
+            WaError::SendMayHaveLeft => refuse(Reason::SendMayHaveLeft, sentence)
+                .field("message_id", "must be of a message that has not left")
+                .into(),
+            WaError::OutboxFull => refuse(Reason::OutboxFull, sentence)
+                .with("limit", limits::WAITING_SENDS)
+                .retry_after(RETRY_LATER)
+                .into(),
             WaError::Group(refusal) => group_refused(refusal),
             WaError::File { kind, error } => media::of_message(kind, error),
             WaError::Media(error) => error.into(),
@@ -362,6 +379,14 @@ pub(super) fn payment_not_found() -> Status {
     )
     .field("payment_id", "must be the id of a payment of the instance")
     .into()
+}
+
+/// The name of a status as callers see it.
+fn message_status(number: i32) -> &'static str {
+    let name = MessageStatus::try_from(number)
+        .unwrap_or_default()
+        .as_str_name();
+    name.strip_prefix("MESSAGE_STATUS_").unwrap_or(name)
 }
 
 /// A text has more characters than WhatsApp takes. `field` names it in the request.
@@ -491,14 +516,19 @@ pub fn instance_name_taken(name: &InstanceName) -> Status {
     .into()
 }
 
-/// The same request id came with another body.
-pub fn request_id_reused() -> Status {
-    refuse(
-        Reason::RequestIdReused,
-        "this request_id was used within 24 hours with another body",
-    )
-    .field("request_id", "must be new for a new request")
-    .into()
+/// The same request id came with another body, which differs in these fields.
+pub fn request_id_reused(fields: &[String]) -> Status {
+    let mut sentence = "this request_id was used within 24 hours with another body".to_owned();
+    if !fields.is_empty() {
+        sentence = format!("{sentence}, which differs in: {}", fields.join(", "));
+    }
+    let mut refusal = refuse(Reason::RequestIdReused, sentence)
+        .with("fields", fields.join(","))
+        .field("request_id", "must be new for a new request");
+    for field in fields {
+        refusal = refusal.field(field, "is not the same as in the first request");
+    }
+    refusal.into()
 }
 
 /// Why an instance in this state can't talk to WhatsApp; `None` where it can.

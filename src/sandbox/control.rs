@@ -146,12 +146,22 @@ impl SandboxService for ControlService {
         if !matches!(chat, Chat::Group(_)) {
             groups::check_none(&request)?;
         }
+        if !request.id.is_empty() && !matches!(chat, Chat::User(_)) {
+            return Err(SandboxError::invalid("id", "is for messages to one person only").into());
+        }
         let sent = match chat {
             Chat::Group(group) => {
                 let text = groups::text(request);
                 self.sandbox.send_group_text(phone, group, text).await?
             }
-            Chat::User(to) => self.sandbox.send_text(phone, to, &request.text).await?,
+            Chat::User(to) if request.id.is_empty() => {
+                self.sandbox.send_text(phone, to, &request.text).await?
+            }
+            Chat::User(to) => {
+                self.sandbox
+                    .send_text_as(phone, to, &request.text, request.id)
+                    .await?
+            }
             Chat::Status => self.sandbox.post_status(phone, &request.text).await?,
         };
         Ok(Response::new(pb::SendTextResponse {
@@ -326,6 +336,13 @@ impl SandboxService for ControlService {
         request: Request<pb::ListCallsRequest>,
     ) -> Answer<pb::ListCallsResponse> {
         calls::list(&self.sandbox, &request.into_inner().phone)
+    }
+
+    async fn list_chat_states(
+        &self,
+        request: Request<pb::ListChatStatesRequest>,
+    ) -> Answer<pb::ListChatStatesResponse> {
+        messages::chat_states(&self.sandbox, &request.into_inner().phone)
     }
 
     type StreamInboxStream = BoxStream<'static, Result<pb::StreamInboxResponse, Status>>;

@@ -32,6 +32,7 @@ mod queue;
 mod router;
 mod status;
 mod store;
+mod typing;
 mod wire;
 mod wire_log;
 
@@ -65,6 +66,7 @@ pub use phone::calls::{CallProgress, Callee, PhoneCall};
 pub use phone::groups::{GroupSetting, Invitation, Joined, MemberChange, MemberOutcome, NewGroup};
 pub use phone::{PhoneOptions, inbox::InboxMessage, send::SentText};
 pub use phones::{CompanionInfo, PhoneInfo};
+pub use typing::{SeenTyping, Typing};
 pub use wacore_binary::{Jid, Node, builder::NodeBuilder};
 pub use wire::LoginFailure;
 pub use wire_log::WireEntry;
@@ -73,6 +75,9 @@ use media::MediaHost;
 use net::incoming::Incoming;
 use network::Network;
 use store::Store;
+
+/// Longest id of a message that a caller chooses.
+const MAX_ID: usize = 64;
 
 /// How long shutdown waits for connections to say goodbye.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
@@ -194,6 +199,21 @@ impl Sandbox {
         text: &str,
     ) -> Result<SentText, SandboxError> {
         self.network.find_phone(phone)?.send_text(to, text).await
+    }
+
+    /// The same under an id that the caller chooses: as if the phone said once more what a companion has said.
+    pub async fn send_text_as(
+        &self,
+        phone: Number,
+        to: Number,
+        text: &str,
+        id: String,
+    ) -> Result<SentText, SandboxError> {
+        if id.is_empty() || id.len() > MAX_ID {
+            return Err(SandboxError::invalid("id", "must have 1 to 64 bytes"));
+        }
+        let phone = self.network.find_phone(phone)?;
+        phone.send_text_as(to, text, id).await
     }
 
     /// The messages a phone has seen after a sequence number (0: all it still has), then every new one.

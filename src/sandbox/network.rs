@@ -514,7 +514,8 @@ impl State {
                 "ack" => self.handle_ack(address, node),
                 "ib" => self.handle_ib(address, node),
                 "call" => self.handle_call(address, node),
-                // Presence and typing have nobody to show them to yet.
+                "chatstate" => self.handle_chat_state(address, node),
+                // Presence has nobody to show it to yet.
                 _ => {}
             },
             // The rest of a connection that was replaced or ended.

@@ -10,6 +10,8 @@ pub mod contact;
 pub mod device;
 pub mod media;
 pub mod payment;
+pub mod request;
+pub mod send;
 pub mod sqlite;
 
 use std::{sync::Arc, time::SystemTime};
@@ -18,10 +20,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use self::request::RequestMark;
 use self::{
     contact::{ContactKey, ContactNews, ContactRow, Sighting},
     media::{MediaKeep, MediaRow},
     payment::{PaymentQuery, PaymentRow, PaymentStep},
+    send::{NewSend, SendQuery, SendRow},
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},
@@ -257,23 +261,8 @@ pub enum NameOutcome {
     Missing,
     /// The request id was used before: with the same body for this subject, …
     Replayed(String),
-    /// … or with another body.
-    Reused,
-}
-
-/// A caller's `request_id`, remembered for `limits::REQUEST_MEMORY`.
-#[derive(Clone, Debug)]
-pub struct RequestMark {
-    /// Whose: the id of the API key.
-    pub api_key: ApiKeyId,
-    /// For which method.
-    pub method: &'static str,
-    /// The id.
-    pub request_id: String,
-    /// Digest of the body.
-    pub body_digest: [u8; 32],
-    /// Now.
-    pub time: SystemTime,
+    /// … or with another body, which differs in these fields.
+    Reused(Vec<String>),
 }
 
 /// A message as it is kept. Its key is (instance, chat, sender, id).
@@ -452,8 +441,12 @@ pub enum AcceptOutcome {
     Accepted,
     /// The request id was used before with the same body: this is its message.
     Replayed(Box<MessageRow>),
-    /// The request id was used before with another body.
-    Reused,
+    /// The same, and this is its send, which still waits.
+    Waits(Box<SendRow>),
+    /// Too many wait already: nothing is stored.
+    Full,
+    /// The request id was used before with another body, which differs in these fields.
+    Reused(Vec<String>),
 }
 
 /// A group as it is kept. Its key is (instance, jid).
@@ -519,8 +512,8 @@ pub enum ClaimOutcome {
     Unanswered(SystemTime),
     /// It was answered with this.
     Answered(Bytes),
-    /// It was claimed with another body.
-    Reused,
+    /// It was claimed with another body, which differs in these fields.
+    Reused(Vec<String>),
 }
 
 /// An API key as it is kept. The secret is not.
@@ -710,11 +703,12 @@ pub trait Storage: Send + Sync + 'static {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, MessageRow)>>;
-    /// Outbound messages with this status, oldest first.
+    /// Outbound messages with this status, oldest first, after one with this time and id.
     async fn list_outbound(
         &self,
         instance: InstanceNumber,
         status: i32,
+        after: Option<(SystemTime, String)>,
         limit: usize,
     ) -> Result<Vec<MessageRow>>;
     /// The message that a request made, or `Reused`; `None` where the request is new. For answering
@@ -736,6 +730,45 @@ pub trait Storage: Send + Sync + 'static {
     async fn release_request(&self, request: RequestMark) -> Result<()>;
     /// Forgets requests from before this time.
     async fn forget_requests(&self, before: SystemTime) -> Result<u64>;
+
+    // Sends that wait.
+
+    /// Stores a send with its events, behind those of its recipient, unless its request was seen before.
+    async fn accept_send(
+        &self,
+        send: NewSend,
+        request: Option<RequestMark>,
+        events: Vec<NewEvent>,
+    ) -> Result<AcceptOutcome>;
+    /// Stores the message that a send has become, with its events, in place of the send with its id.
+    /// False, and nothing done, where none waits (any more).
+    async fn finish_send(&self, message: MessageRow, events: Vec<NewEvent>) -> Result<bool>;
+    /// Finds a send by WhatsApp's id.
+    async fn lookup_send(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+    ) -> Result<Option<SendRow>>;
+    /// Sends that wait.
+    async fn list_sends(
+        &self,
+        instance: InstanceNumber,
+        query: SendQuery,
+        limit: usize,
+    ) -> Result<Vec<SendRow>>;
+    /// When next after this time a send begins, as `SendQuery::Begun` means it, is due, or ends; `None` where nothing will.
+    async fn next_send_time(
+        &self,
+        instance: InstanceNumber,
+        after: SystemTime,
+    ) -> Result<Option<SystemTime>>;
+    /// Whether a new send to this recipient comes behind another one.
+    async fn is_send_before(
+        &self,
+        instance: InstanceNumber,
+        recipient: &str,
+        now: SystemTime,
+    ) -> Result<bool>;
 
     // Media.
 

@@ -17,9 +17,9 @@ pub enum WaError {
     /// Another instance has the name.
     #[error("another instance is named '{0}'")]
     NameTaken(InstanceName),
-    /// The request id was used before with another body.
+    /// The request id was used before with another body, which differs in these fields.
     #[error("this request_id was used before with another body")]
-    RequestReused,
+    RequestReused(Vec<String>),
     /// This server has no such network.
     #[error("this server has no {0} network configured")]
     NetworkNotConfigured(&'static str),
@@ -88,6 +88,15 @@ pub enum WaError {
     /// WhatsApp knows no account of who is to pay.
     #[error("WhatsApp knows no account of the payer")]
     PayerUnknown,
+    /// A send has left, or has ended otherwise: with this status.
+    #[error("the message has left or is over")]
+    SendLeft(i32),
+    /// Nobody knows yet whether a send has left.
+    #[error("WhatsApp may have the message; it is not known yet")]
+    SendMayHaveLeft,
+    /// Too many sends wait.
+    #[error("too many sends of the instance wait already")]
+    OutboxFull,
     /// Something about a group can't be done.
     #[error(transparent)]
     Group(#[from] GroupRefusal),

@@ -29,7 +29,9 @@ use super::{
         label,
         secrets::{self, Parent},
     },
-    media, payments, polls,
+    media,
+    outbound::Outbox,
+    payments, polls,
 };
 use crate::{
     crash_points::CrashPoint,
@@ -52,6 +54,7 @@ pub(super) struct Intake {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) instance: watch::Receiver<InstanceRow>,
     pub(super) contacts: Contacts,
+    pub(super) outbox: Arc<Outbox>,
 }
 
 impl Intake {
@@ -61,7 +64,9 @@ impl Intake {
         client: &Client,
         batch: &[InboundMessage],
     ) -> anyhow::Result<()> {
-        let (rows, files) = self.convert(client, batch).await;
+        let (mut rows, mut files) = self.convert(client, batch).await;
+        let echoes = self.outbox.take_echoes(&mut rows).await;
+        files.retain(|file| !echoes.contains(&file.message_id));
         if rows.is_empty() {
             return Ok(());
         }

@@ -45,7 +45,10 @@ pub use groups::{
 };
 pub use media::{Fetcher, Passage, Uploads, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};
-pub use outbound::{Outgoing, Patience, PaymentDemand, PaymentReply, Progress, Say};
+pub use outbound::{
+    Activity, OutboxPlace, Outgoing, Patience, PaymentDemand, PaymentReply, Progress, Say, Timing,
+    Unconfirmed,
+};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
 pub use payments::resource as payment_resource;
 pub use registry::Registry;

@@ -32,7 +32,7 @@ where
             let known = T::decode(answer);
             return known.map_err(|error| StorageError::Corrupt(error.into()).into());
         }
-        ClaimOutcome::Reused => return Err(WaError::RequestReused),
+        ClaimOutcome::Reused(fields) => return Err(WaError::RequestReused(fields)),
     };
     let done = work(begun).await;
     let kept = match &done {

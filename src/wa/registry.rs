@@ -19,7 +19,7 @@ use super::{
     groups::Groups,
     media::Uploads,
     networks::{Networks, NetworksConfig},
-    outbound::{Outbox, Outgoing},
+    outbound::{Outbox, OutboxPlace, Outgoing, Unconfirmed},
     pairing::{PairStep, PairingMethod},
     polls,
     session::{self, Answer, Command, Handle, Shared},
@@ -131,7 +131,7 @@ impl Registry {
             NameOutcome::Done(row) => *row,
             NameOutcome::Taken(name) => return Err(WaError::NameTaken(name)),
             NameOutcome::Missing => return Err(WaError::InstanceNotFound),
-            NameOutcome::Reused => return Err(WaError::RequestReused),
+            NameOutcome::Reused(fields) => return Err(WaError::RequestReused(fields)),
             NameOutcome::Replayed(id) => storage
                 .lookup_instance(&id)
                 .await?
@@ -153,7 +153,7 @@ impl Registry {
         match outcome {
             NameOutcome::Done(row) => Ok(*row),
             NameOutcome::Taken(name) => Err(WaError::NameTaken(name)),
-            NameOutcome::Missing | NameOutcome::Replayed(_) | NameOutcome::Reused => {
+            NameOutcome::Missing | NameOutcome::Replayed(_) | NameOutcome::Reused(_) => {
                 Err(WaError::InstanceNotFound)
             }
         }
@@ -210,6 +210,34 @@ impl Registry {
         outgoing: Outgoing,
     ) -> Result<MessageRow, WaError> {
         self.outbox(number)?.send(outgoing).await
+    }
+
+    /// What an instance has accepted and WhatsApp has not confirmed, after a place.
+    pub async fn unconfirmed(
+        &self,
+        number: InstanceNumber,
+        after: Option<OutboxPlace>,
+        limit: usize,
+    ) -> Result<Vec<Unconfirmed>, WaError> {
+        self.outbox(number)?.unconfirmed(after, limit).await
+    }
+
+    /// The message with this id that a caller sent, whether it waits or not.
+    pub async fn sent_as(
+        &self,
+        number: InstanceNumber,
+        message_id: &str,
+    ) -> Result<Option<MessageRow>, WaError> {
+        self.outbox(number)?.sent_as(message_id).await
+    }
+
+    /// Takes back what has not left.
+    pub async fn cancel_send(
+        &self,
+        number: InstanceNumber,
+        message_id: &str,
+    ) -> Result<MessageRow, WaError> {
+        self.outbox(number)?.cancel(message_id).await
     }
 
     /// Tells the writers of these messages of one chat that they were read or played.

@@ -290,6 +290,7 @@ impl Session {
             storage: self.shared.storage.clone(),
             instance: self.instance.subscribe(),
             contacts: self.contacts.clone(),
+            outbox: self.outbox.clone(),
         }
     }
 

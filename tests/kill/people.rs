@@ -71,6 +71,8 @@ pub struct Order {
     pub patience: Option<Duration>,
     /// Call again although it was answered.
     pub repeat: bool,
+    /// Only have it accepted, to leave after so many milliseconds.
+    pub held: Option<u32>,
 }
 
 /// A phone at work until its errands end.
@@ -162,6 +164,13 @@ pub async fn caller(
                     ..Default::default()
                 })),
                 request_id: order.request_id.clone(),
+                delay: order.held.map(|milliseconds| v1::SendDelay {
+                    length: Some(v1::send_delay::Length::FixedMs(milliseconds)),
+                }),
+                wait_for: match order.held {
+                    Some(_) => v1::WaitFor::Accepted.into(),
+                    None => v1::WaitFor::Sent.into(),
+                },
                 ..Default::default()
             };
             ledger.books().tries.calls += 1;

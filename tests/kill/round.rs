@@ -396,6 +396,10 @@ impl Crowd {
                 .random_bool(0.15)
                 .then(|| Duration::from_millis(self.dice.random_range(1..60))),
             repeat: self.dice.random_bool(0.15),
+            held: self
+                .dice
+                .random_bool(0.25)
+                .then(|| self.dice.random_range(0..300)),
         };
         let caller = self.dice.random_range(0..self.callers.len());
         self.callers[caller].send(order).ok();

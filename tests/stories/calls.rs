@@ -80,6 +80,7 @@ impl Scene {
     async fn disconnect(&self) {
         let request = v1::DisconnectInstanceRequest {
             instance: "one".to_owned(),
+            ..Default::default()
         };
         self.api
             .instances()
@@ -91,6 +92,7 @@ impl Scene {
     async fn connect(&self) {
         let request = v1::ConnectInstanceRequest {
             instance: "one".to_owned(),
+            ..Default::default()
         };
         self.api
             .instances()

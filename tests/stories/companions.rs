@@ -152,6 +152,7 @@ async fn what_comes_in_all_have_and_a_dead_one_gets_it_later() {
     // One is away meanwhile; the others go on, and it has everything once it is back.
     let request = v1::DisconnectInstanceRequest {
         instance: "three".to_owned(),
+        ..Default::default()
     };
     let mut instances = scene.api.instances();
     let away = instances.disconnect_instance(request);
@@ -165,6 +166,7 @@ async fn what_comes_in_all_have_and_a_dead_one_gets_it_later() {
     }
     let request = v1::ConnectInstanceRequest {
         instance: "three".to_owned(),
+        ..Default::default()
     };
     let back = instances.connect_instance(request);
     within("a connect", back).await.unwrap();

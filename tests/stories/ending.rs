@@ -20,6 +20,7 @@ async fn caller(stage: &Stage, permission: &str) -> (Api, String) {
         display_name: permission.to_owned(),
         permissions: vec![permission.to_owned()],
         instances: Vec::new(),
+        ..Default::default()
     };
     let created = stage.api().await.keys().create_api_key(create).await;
     let created = created.unwrap().into_inner();

@@ -234,6 +234,7 @@ async fn keys() {
         display_name: "reader".to_owned(),
         permissions: vec!["instances:read".to_owned(), "events:read".to_owned()],
         instances: vec!["mine".to_owned()],
+        ..Default::default()
     };
     let created = api
         .keys()

@@ -422,6 +422,7 @@ async fn what_is_known_survives_a_restart_and_what_was_missed_is_found() {
     // Offline, what is known is answered all the same.
     let request = v1::DisconnectInstanceRequest {
         instance: "one".to_owned(),
+        ..Default::default()
     };
     api.instances().disconnect_instance(request).await.unwrap();
     stage.restart_gateway().await;
@@ -480,6 +481,7 @@ async fn what_is_known_survives_a_restart_and_what_was_missed_is_found() {
     let mut watcher = Watcher::from_earliest(&api).await;
     let request = v1::ConnectInstanceRequest {
         instance: "one".to_owned(),
+        ..Default::default()
     };
     api.instances().connect_instance(request).await.unwrap();
     watcher.until_group_updated(&instance.id, "subject").await;

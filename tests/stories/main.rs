@@ -24,6 +24,7 @@ mod kinds;
 mod leaving;
 mod manners;
 mod media;
+mod outbox;
 mod pairing;
 mod previews;
 mod refused;

@@ -135,6 +135,7 @@ async fn disconnecting_refuses_a_running_pairing() {
     within("a QR", stream.message()).await.unwrap().unwrap();
     let request = v1::DisconnectInstanceRequest {
         instance: "one".to_owned(),
+        ..Default::default()
     };
     api.instances().disconnect_instance(request).await.unwrap();
     let mut last = None;
@@ -179,6 +180,7 @@ async fn a_restarted_gateway_brings_everybody_back() {
     api.create("three").await;
     let request = v1::DisconnectInstanceRequest {
         instance: "two".to_owned(),
+        ..Default::default()
     };
     api.instances().disconnect_instance(request).await.unwrap();
     let cursor = head(&api).await;
@@ -195,6 +197,7 @@ async fn a_restarted_gateway_brings_everybody_back() {
     assert_eq!(api.instance("three").await.state(), InstanceState::Unpaired);
     let request = v1::ConnectInstanceRequest {
         instance: "two".to_owned(),
+        ..Default::default()
     };
     api.instances().connect_instance(request).await.unwrap();
     watcher.until_state(&two.id, InstanceState::Open).await;
@@ -239,6 +242,7 @@ async fn unlinked_by_the_phone() {
     assert_eq!(info(&refused), "INSTANCE_LOGGED_OUT");
     let request = v1::ConnectInstanceRequest {
         instance: "one".to_owned(),
+        ..Default::default()
     };
     let refused = api.instances().connect_instance(request).await.unwrap_err();
     assert_eq!(info(&refused), "INSTANCE_LOGGED_OUT");
@@ -258,6 +262,7 @@ async fn logged_out_by_us() {
     let (_, owner) = stage.open_instance(&api, "one").await;
     let request = v1::LogoutInstanceRequest {
         instance: "one".to_owned(),
+        ..Default::default()
     };
     let logged_out = api.instances().logout_instance(request).await.unwrap();
     let logged_out = logged_out.into_inner().instance.unwrap();
@@ -285,6 +290,7 @@ async fn login_fails(failure: LoginFailure, expected: InstanceState) -> v1::Conn
     let mut watcher = Watcher::after(&api, &head(&api).await).await;
     let request = v1::RestartInstanceRequest {
         instance: "one".to_owned(),
+        ..Default::default()
     };
     api.instances().restart_instance(request).await.unwrap();
     let told = watcher.until_state(&instance.id, expected).await;
@@ -356,6 +362,7 @@ async fn replaced_by_another_program() {
     // Only on purpose.
     let request = v1::ConnectInstanceRequest {
         instance: "one".to_owned(),
+        ..Default::default()
     };
     api.instances().connect_instance(request).await.unwrap();
     watcher.until_state(&instance.id, InstanceState::Open).await;

@@ -147,6 +147,7 @@ async fn a_status_is_received_in_the_chat_of_statuses() {
             instance: "one".to_owned(),
             message_ids: ids[..1].to_vec(),
             chat: STATUS.to_owned(),
+            ..Default::default()
         };
         api.messages().mark_messages_read(request).await.unwrap();
         within("the receipt", async {

@@ -32,11 +32,9 @@ pub(super) async fn one(
     message_id: &str,
     chat: &str,
 ) -> Result<MessageRow, Status> {
-    if message_id.is_empty() {
-        return Err(status::field_invalid(field, "must not be empty"));
-    }
+    id(field, message_id)?;
     for row in storage.list_messages(instance, message_id, SAME_ID).await? {
-        if chat.is_empty() || is_in(&row.chat, message_resource(&row)?.chat.as_ref(), chat) {
+        if is_in_chat(&row, chat) {
             return Ok(row);
         }
     }
@@ -57,6 +55,20 @@ pub(super) fn unless_repeated(
         Err(status) if status.code() == Code::NotFound && request.is_some() => Ok(None),
         Err(status) => Err(status),
     }
+}
+
+/// The id of a message. `field` names it in the request.
+pub(super) fn id(field: &str, message_id: &str) -> Result<(), Status> {
+    if message_id.is_empty() {
+        return Err(status::field_invalid(field, "must not be empty"));
+    }
+    Ok(())
+}
+
+/// Whether a message lies in this chat, by whichever of its names; every one lies in the empty one.
+pub(super) fn is_in_chat(row: &MessageRow, chat: &str) -> bool {
+    chat.is_empty()
+        || message_resource(row).is_ok_and(|message| is_in(&row.chat, message.chat.as_ref(), chat))
 }
 
 /// Whether what lies in the chat that WhatsApp calls `own` lies in this one, by whichever of its names.

@@ -2,10 +2,14 @@
 
 mod content;
 pub(super) mod finding;
+mod options;
+mod outbox;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use prost::Message;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
@@ -14,7 +18,8 @@ use self::finding::{Pages, QUOTED_ID_BYTES};
 use super::{
     access,
     deadline::Deadline,
-    groups, requests,
+    groups,
+    requests::{Requests, mark_of},
     status::{self, Reason, refuse},
 };
 use crate::{
@@ -25,7 +30,7 @@ use crate::{
         message_service_server::{MessageService, MessageServiceServer},
     },
     storage::{InstanceRow, MessageRow, RequestMark, Storage},
-    wa::{Mentions, Outgoing, Patience, Progress, Registry, Say, message_resource},
+    wa::{Mentions, Outgoing, Patience, Progress, Registry, Say, Timing, message_resource},
 };
 
 /// How long a message may be pinned, in seconds; 0 unpins it.
@@ -44,6 +49,7 @@ const AHEAD: Duration = Duration::from_millis(500);
 pub struct Messages {
     storage: Arc<dyn Storage>,
     registry: Arc<Registry>,
+    requests: Requests,
 }
 
 /// What every call begins with.
@@ -54,18 +60,6 @@ pub(super) struct Called<T> {
     /// How long it may wait for what becomes of a message.
     pub(super) patience: Duration,
 }
-
-/// The request as it is remembered.
-macro_rules! mark {
-    ($called:expr, $method:literal) => {{
-        let mut body = $called.asked.clone();
-        // An instance named another way is the same one.
-        body.instance = $called.row.id.to_string();
-        body.request_id = String::new();
-        $called.mark($method, &$called.asked.request_id, &body)
-    }};
-}
-pub(super) use mark;
 
 impl<T> Called<T> {
     /// Who calls, and for which instance.
@@ -90,26 +84,19 @@ impl<T> Called<T> {
     }
 }
 
-impl<T: Message> Called<T> {
-    pub(super) fn mark(
-        &self,
-        method: &'static str,
-        request_id: &str,
-        body: &T,
-    ) -> Result<Option<RequestMark>, Status> {
-        requests::mark(&self.caller, method, request_id, body)
-    }
-}
-
 impl Messages {
     /// The service, on this store and these sessions.
     pub fn server(
         storage: Arc<dyn Storage>,
         registry: Arc<Registry>,
     ) -> MessageServiceServer<Self> {
-        MessageServiceServer::new(Self { storage, registry })
-            .accept_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Gzip)
+        MessageServiceServer::new(Self {
+            requests: Requests::new(storage.clone()),
+            storage,
+            registry,
+        })
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
     }
 
     /// Who calls, and for which instance.
@@ -164,14 +151,13 @@ impl Messages {
         .await
     }
 
-    /// Tells the writers of messages that they were read or played.
-    async fn receive(
+    /// Messages that others wrote, all of one chat.
+    async fn received(
         &self,
         instance: &InstanceRow,
         message_ids: &[String],
         chat: &str,
-        played: bool,
-    ) -> Result<(), Status> {
+    ) -> Result<Vec<MessageRow>, Status> {
         if message_ids.is_empty() || message_ids.len() > MARKED {
             return Err(status::field_invalid(
                 "message_ids",
@@ -197,7 +183,7 @@ impl Messages {
             }
             rows.push(row);
         }
-        Ok(self.registry.mark(instance.number, rows, played).await?)
+        Ok(rows)
     }
 }
 
@@ -219,6 +205,7 @@ pub(super) fn saying(say: Say, patience: Duration) -> Outgoing {
             until: Progress::Sent,
             time: patience,
         },
+        timing: Timing::default(),
     }
 }
 
@@ -263,7 +250,8 @@ impl MessageService for Messages {
         let wait_for = wait_for.map_err(|_| {
             status::field_invalid("wait_for", "must be ACCEPTED, SENT or DELIVERED")
         })?;
-        let request = mark!(called, "SendMessage")?;
+        let request = mark_of!(called.caller, called.row, called.asked, "SendMessage")?;
+        let timing = options::timing(&called.asked, progress(wait_for), SystemTime::now())?;
         let asked = called.asked;
         let mentions = asked.mentions.unwrap_or_default();
         if asked.quoted_message_id.len() > QUOTED_ID_BYTES {
@@ -295,6 +283,7 @@ impl MessageService for Messages {
             forwarded: asked.forwarded,
             view_once: asked.view_once,
             request,
+            timing,
             patience: Patience {
                 until: progress(wait_for),
                 time: called.patience,
@@ -312,7 +301,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "EditMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "EditMessage")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         content::most("text", &asked.text, limits::TEXT_CHARS)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
@@ -328,7 +317,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "RevokeMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "RevokeMessage")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
         let message = self.act(&row, about, Say::Revoke, patience, mark).await?;
@@ -342,7 +331,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "ForwardMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "ForwardMessage")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         let recipient = recipient(&asked.recipient)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
@@ -364,7 +353,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "VotePoll")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "VotePoll")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         content::choice(&asked.options)?;
         let about = self.find(&row, &asked.message_id, &asked.chat).await?;
@@ -397,7 +386,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "PinMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "PinMessage")?;
         let (row, asked, patience) = (called.row, called.asked, called.patience);
         if !PIN_SECONDS.contains(&asked.duration_seconds) {
             return Err(status::field_invalid(
@@ -418,7 +407,7 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "StarMessage")?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "StarMessage")?;
         let (row, asked) = (called.row, called.asked);
         let about = self.find(&row, &asked.message_id, &asked.chat).await;
         let about = finding::unless_repeated(about, &mark)?;
@@ -433,7 +422,12 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let mark = mark!(called, "DeleteMessageForMe")?;
+        let mark = mark_of!(
+            called.caller,
+            called.row,
+            called.asked,
+            "DeleteMessageForMe"
+        )?;
         let (row, asked) = (called.row, called.asked);
         let about = self.find(&row, &asked.message_id, &asked.chat).await;
         let about = finding::unless_repeated(about, &mark)?;
@@ -451,10 +445,15 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let asked = called.asked;
-        self.receive(&called.row, &asked.message_ids, &asked.chat, false)
-            .await?;
-        Ok(Response::new(v1::MarkMessagesReadResponse {}))
+        let mark = mark_of!(called.caller, called.row, called.asked, "MarkMessagesRead")?;
+        let (row, asked) = (called.row, called.asked);
+        let rows = self.received(&row, &asked.message_ids, &asked.chat).await?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            registry.mark(row.number, rows, false).await?;
+            Ok(v1::MarkMessagesReadResponse {})
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn mark_messages_played(
@@ -464,10 +463,20 @@ impl MessageService for Messages {
         let called = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
-        let asked = called.asked;
-        self.receive(&called.row, &asked.message_ids, &asked.chat, true)
-            .await?;
-        Ok(Response::new(v1::MarkMessagesPlayedResponse {}))
+        let mark = mark_of!(
+            called.caller,
+            called.row,
+            called.asked,
+            "MarkMessagesPlayed"
+        )?;
+        let (row, asked) = (called.row, called.asked);
+        let rows = self.received(&row, &asked.message_ids, &asked.chat).await?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            registry.mark(row.number, rows, true).await?;
+            Ok(v1::MarkMessagesPlayedResponse {})
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn get_message(
@@ -478,10 +487,50 @@ impl MessageService for Messages {
             .called(request, Permission::MessagesRead, |asked| &asked.instance)
             .await?;
         let (row, asked) = (called.row, called.asked);
-        let found = self.find(&row, &asked.message_id, &asked.chat).await?;
+        let found = match self.find(&row, &asked.message_id, &asked.chat).await {
+            Ok(found) => found,
+            // It may still wait to be sent.
+            Err(missing) => {
+                let waits = self.registry.sent_as(row.number, &asked.message_id).await?;
+                let waits = waits.filter(|one| finding::is_in_chat(one, &asked.chat));
+                waits.ok_or(missing)?
+            }
+        };
         Ok(Response::new(v1::GetMessageResponse {
             message: Some(message_resource(&found)?),
         }))
+    }
+
+    async fn list_outbox(
+        &self,
+        request: Request<v1::ListOutboxRequest>,
+    ) -> Result<Response<v1::ListOutboxResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesRead, |asked| &asked.instance)
+            .await?;
+        let (row, asked) = (called.row, called.asked);
+        let listing = outbox::list(&self.registry, &row, asked.page_size, &asked.page_token);
+        Ok(Response::new(listing.await?))
+    }
+
+    async fn cancel_send(
+        &self,
+        request: Request<v1::CancelSendRequest>,
+    ) -> Result<Response<v1::CancelSendResponse>, Status> {
+        let called = self
+            .called(request, Permission::MessagesWrite, |asked| &asked.instance)
+            .await?;
+        let mark = mark_of!(called.caller, called.row, called.asked, "CancelSend")?;
+        let (row, asked) = (called.row, called.asked);
+        finding::id("message_id", &asked.message_id)?;
+        let registry = self.registry.clone();
+        let done = self.requests.once(row.number, mark, async move {
+            let ended = registry.cancel_send(row.number, &asked.message_id);
+            Ok(v1::CancelSendResponse {
+                message: Some(message_resource(&ended.await?)?),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn list_messages(

@@ -7,6 +7,7 @@ fn wanted(permissions: &[&str], instances: &[&str]) -> v1::CreateApiKeyRequest {
         display_name: "new".to_owned(),
         permissions: permissions.iter().map(ToString::to_string).collect(),
         instances: instances.iter().map(ToString::to_string).collect(),
+        ..Default::default()
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Answer, duration, number, optional_number, timestamp};
 use crate::proto::sandbox_v1::{self as pb, send_message_request::Content};
 use crate::sandbox::{
     Chat, InboxMessage, Manner, MessageMark, MoneyMessage, PhonePayment, PhonePoll, Sandbox,
-    SandboxError,
+    SandboxError, SeenTyping, Typing,
 };
 
 /// What the wire calls statuses.
@@ -36,6 +36,34 @@ fn manner(request: &pb::SendMessageRequest) -> Result<Manner, SandboxError> {
         view_once: request.view_once,
         forwarding_score: request.forwarding_score,
     })
+}
+
+/// What a phone was shown of others who write.
+pub(super) fn chat_states(sandbox: &Sandbox, phone: &str) -> Answer<pb::ListChatStatesResponse> {
+    let seen = sandbox.typing(number("phone", phone)?)?;
+    Ok(Response::new(pb::ListChatStatesResponse {
+        states: seen.into_iter().map(Into::into).collect(),
+    }))
+}
+
+impl From<SeenTyping> for pb::ChatState {
+    fn from(seen: SeenTyping) -> Self {
+        let kind = match seen.typing {
+            Typing::Composing => pb::ChatStateKind::Composing,
+            Typing::Recording => pb::ChatStateKind::Recording,
+            Typing::Paused => pb::ChatStateKind::Paused,
+        };
+        Self {
+            sender: seen.sender.number.to_string(),
+            sender_device: seen.sender.device.into(),
+            group: seen
+                .group
+                .map(|group| group.jid().to_string())
+                .unwrap_or_default(),
+            kind: kind.into(),
+            time: Some(timestamp(seen.time)),
+        }
+    }
 }
 
 pub(super) async fn send(

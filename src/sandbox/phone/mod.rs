@@ -41,6 +41,7 @@ use super::{
     network::{ConnectionId, Line, Network, Outgoing, Role},
     pairing::adv,
     store::{Batch, Records, base64_bytes},
+    typing::Shown,
     wire,
 };
 use app_state::Mirror;
@@ -96,6 +97,8 @@ pub struct Phone {
     present: watch::Sender<bool>,
     calls: Calls,
     mirror: Mutex<Mirror>,
+    /// What it was shown of others who write.
+    pub(super) typing: Shown,
 }
 
 /// What changes as a phone talks.
@@ -278,6 +281,7 @@ impl Phone {
             present: watch::Sender::new(false),
             calls: Calls::default(),
             mirror: Mutex::default(),
+            typing: Shown::default(),
             keys: std::sync::Mutex::new(Arc::new(keys)),
         })
     }

@@ -45,6 +45,11 @@ impl Phone {
                 self.acknowledge(network, connection, node);
                 self.hear_call(network, node);
             }
+            "chatstate" => {
+                if let Some(device) = sender(network, node) {
+                    self.typing.show(device, node);
+                }
+            }
             "iq" => self.replies.deliver(node),
             // Receipts are acknowledged under the same ids as messages.
             "ack" if wire::is(node, "class", "message") => self.replies.deliver(node),

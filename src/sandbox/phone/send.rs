@@ -53,8 +53,32 @@ impl Phone {
         self.send(to, message).await
     }
 
+    /// The same under an id that the caller chooses, such as one that a companion has used.
+    pub async fn send_text_as(
+        &self,
+        to: Number,
+        text: &str,
+        id: String,
+    ) -> Result<SentText, SandboxError> {
+        check_text(text)?;
+        let message = Message {
+            conversation: Some(text.to_owned()),
+            ..Default::default()
+        };
+        self.send_as(to, message, id).await
+    }
+
     /// Sends a message to every device of a user and to the account's own companions.
     pub async fn send(&self, to: Number, message: Message) -> Result<SentText, SandboxError> {
+        self.send_as(to, message, message_id()).await
+    }
+
+    async fn send_as(
+        &self,
+        to: Number,
+        message: Message,
+        id: String,
+    ) -> Result<SentText, SandboxError> {
         let network = self.network.upgrade().ok_or(SandboxError::Closed)?;
         let mut mind = self.mind.lock().await;
         let (route, connection) = {
@@ -66,7 +90,6 @@ impl Phone {
                 connection.ok_or(SandboxError::NotConnected(self.address()))?,
             )
         };
-        let id = message_id();
         let time = wire::now();
         let copy = own_copy(&route.chat, message.clone());
         let mut batch = Batch::default();

@@ -35,7 +35,8 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 9] = [
+const PURGES: [&str; 10] = [
+    "DELETE FROM send WHERE instance = ?",
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",
@@ -122,10 +123,9 @@ pub(super) async fn create(work: &Create, unit: &mut Unit) -> Result<NameOutcome
     if let Some(request) = &work.request
         && let Some(known) = requests::find(unit.connection().await?, request).await?
     {
-        return Ok(if known.body_digest == request.body_digest {
-            NameOutcome::Replayed(known.subject)
-        } else {
-            NameOutcome::Reused
+        return Ok(match known.differing(request) {
+            None => NameOutcome::Replayed(known.subject),
+            Some(fields) => NameOutcome::Reused(fields),
         });
     }
     let number = InstanceNumber(unit.counters()?.last_instance + 1);

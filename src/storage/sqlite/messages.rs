@@ -1,12 +1,15 @@
 //! Messages.
 
-use std::collections::{HashSet, hash_map::Entry};
+use std::{
+    collections::{HashSet, hash_map::Entry},
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{
-    error, media, payments, requests, rows, time, transaction::Transaction, unit::Unit,
+    error, media, payments, requests, rows, sends, time, transaction::Transaction, unit::Unit,
     writer::Work,
 };
 use crate::{
@@ -323,28 +326,31 @@ impl Work for AcceptMessage {
             return Err(error::deleted(self.message.instance));
         }
         if let Some(request) = &self.request
-            && !unit.new_requests.remove(&requests::key_of(request))
+            && let Some(seen) = seen_before(unit, self.message.instance, request).await?
         {
-            unit.flush().await?;
-            let known = requests::find(unit.connection().await?, request).await?;
-            let first = match known {
-                Some(known) => {
-                    outcome_of(
-                        unit.connection().await?,
-                        self.message.instance,
-                        request,
-                        &known,
-                    )
-                    .await?
-                }
-                None => None,
-            };
-            return first.ok_or_else(|| error::strange("a request"));
+            return Ok(seen);
         }
         unit.insert_outbound(self.message.clone());
         unit.append(self.events.iter().cloned())?;
         Ok(AcceptOutcome::Accepted)
     }
+}
+
+/// What the first request with this id came to; `None` where this is the first.
+pub(super) async fn seen_before(
+    unit: &mut Unit,
+    instance: InstanceNumber,
+    request: &RequestMark,
+) -> Result<Option<AcceptOutcome>> {
+    if unit.new_requests.remove(&requests::key_of(request)) {
+        return Ok(None);
+    }
+    unit.flush().await?;
+    let first = match requests::find(unit.connection().await?, request).await? {
+        Some(known) => outcome_of(unit.connection().await?, instance, request, &known).await?,
+        None => None,
+    };
+    first.map(Some).ok_or_else(|| error::strange("a request"))
 }
 
 /// What a request that is known answers; `None` where its message is gone.
@@ -354,8 +360,8 @@ async fn outcome_of(
     request: &RequestMark,
     known: &requests::Known,
 ) -> Result<Option<AcceptOutcome>> {
-    if known.body_digest != request.body_digest || known.instance != instance {
-        return Ok(Some(AcceptOutcome::Reused));
+    if let Some(fields) = known.differing_for(instance, request) {
+        return Ok(Some(AcceptOutcome::Reused(fields)));
     }
     let row = sqlx::query(with_columns!(
         "SELECT",
@@ -363,10 +369,14 @@ async fn outcome_of(
     ))
     .bind(instance.0)
     .bind(&known.subject)
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    let message = row.as_ref().map(message_of).transpose()?;
-    Ok(message.map(|message| AcceptOutcome::Replayed(Box::new(message))))
+    if let Some(row) = row {
+        let message = message_of(&row)?;
+        return Ok(Some(AcceptOutcome::Replayed(Box::new(message))));
+    }
+    let waits = sends::find(connection, instance, &known.subject).await?;
+    Ok(waits.map(|send| AcceptOutcome::Waits(Box::new(send))))
 }
 
 pub(super) async fn lookup_request(
@@ -576,15 +586,21 @@ pub(super) async fn list_outbound(
     readers: &SqlitePool,
     instance: InstanceNumber,
     status: i32,
+    after: Option<(SystemTime, String)>,
     limit: usize,
 ) -> Result<Vec<MessageRow>> {
+    let (after, id) = after.map_or((i64::MIN, String::new()), |(time, id)| {
+        (time::micros(time), id)
+    });
     sqlx::query(with_columns!(
         "SELECT",
         "FROM message WHERE instance = ? AND status = ? AND outbound = 1 \
-             ORDER BY time, message_id LIMIT ?"
+             AND (time, message_id) > (?, ?) ORDER BY time, message_id LIMIT ?"
     ))
     .bind(instance.0)
     .bind(status)
+    .bind(after)
+    .bind(id)
     .bind(rows::limit(limit))
     .fetch_all(readers)
     .await?

@@ -22,6 +22,7 @@ mod recent;
 mod remembered;
 mod requests;
 mod rows;
+mod sends;
 mod time;
 mod transaction;
 mod unit;
@@ -58,6 +59,7 @@ use super::{
     device::DeviceStorage,
     media::{MediaKeep, MediaRow},
     payment::{PaymentQuery, PaymentRow},
+    send::{NewSend, SendQuery, SendRow},
 };
 use crate::domain::{
     cursor::{LogEpoch, Position},
@@ -420,9 +422,67 @@ impl Storage for SqliteStorage {
         &self,
         instance: InstanceNumber,
         status: i32,
+        after: Option<(SystemTime, String)>,
         limit: usize,
     ) -> Result<Vec<MessageRow>> {
-        messages::list_outbound(&self.readers, instance, status, limit).await
+        messages::list_outbound(&self.readers, instance, status, after, limit).await
+    }
+
+    async fn accept_send(
+        &self,
+        send: NewSend,
+        request: Option<RequestMark>,
+        events: Vec<NewEvent>,
+    ) -> Result<AcceptOutcome> {
+        self.writer
+            .write(sends::AcceptSend {
+                send,
+                request,
+                events,
+            })
+            .await
+    }
+
+    async fn finish_send(&self, message: MessageRow, events: Vec<NewEvent>) -> Result<bool> {
+        self.writer
+            .steps((message, events), |work, unit| {
+                Box::pin(sends::finish(work, unit))
+            })
+            .await
+    }
+
+    async fn lookup_send(
+        &self,
+        instance: InstanceNumber,
+        message_id: &str,
+    ) -> Result<Option<SendRow>> {
+        sends::lookup(&self.readers, instance, message_id).await
+    }
+
+    async fn list_sends(
+        &self,
+        instance: InstanceNumber,
+        query: SendQuery,
+        limit: usize,
+    ) -> Result<Vec<SendRow>> {
+        sends::list(&self.readers, instance, query, limit).await
+    }
+
+    async fn next_send_time(
+        &self,
+        instance: InstanceNumber,
+        after: SystemTime,
+    ) -> Result<Option<SystemTime>> {
+        sends::next_time(&self.readers, instance, after).await
+    }
+
+    async fn is_send_before(
+        &self,
+        instance: InstanceNumber,
+        recipient: &str,
+        now: SystemTime,
+    ) -> Result<bool> {
+        sends::is_before(&self.readers, instance, recipient, now).await
     }
 
     async fn lookup_request(

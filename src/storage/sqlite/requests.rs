@@ -8,7 +8,7 @@ use sqlx::{Row as _, SqliteConnection};
 use super::{error, rows, time, unit::Unit};
 use crate::{
     domain::{ids::InstanceNumber, limits::REQUEST_MEMORY},
-    storage::{ClaimOutcome, RequestMark, Result},
+    storage::{ClaimOutcome, RequestMark, Result, request::FieldDigests},
 };
 
 // The statement below names it in microseconds.
@@ -30,11 +30,41 @@ pub(super) fn key_of(request: &RequestMark) -> Key {
 
 /// A request that was seen before.
 pub(super) struct Known {
-    pub(super) body_digest: Vec<u8>,
+    body_digest: Vec<u8>,
     pub(super) instance: InstanceNumber,
     pub(super) subject: String,
     time: i64,
     answer: Option<Vec<u8>>,
+}
+
+impl Known {
+    /// The fields in which this request differs from the first; `None` where it is the same.
+    pub(super) fn differing(&self, request: &RequestMark) -> Option<Vec<String>> {
+        let (digest, fields) = self
+            .body_digest
+            .split_at_checked(request.body_digest.len())
+            .unwrap_or_default();
+        let differs = digest != request.body_digest;
+        differs.then(|| FieldDigests::decode(fields).differing(&request.fields))
+    }
+
+    /// The same where the first was made for another instance than this one too.
+    pub(super) fn differing_for(
+        &self,
+        instance: InstanceNumber,
+        request: &RequestMark,
+    ) -> Option<Vec<String>> {
+        let elsewhere = self.instance != instance;
+        self.differing(request)
+            .or_else(|| elsewhere.then(|| vec!["instance".to_owned()]))
+    }
+}
+
+/// As it is kept: the digest of the whole body, then those of its fields.
+fn digests(request: &RequestMark) -> Vec<u8> {
+    let mut bytes = request.body_digest.to_vec();
+    bytes.extend(request.fields.encode());
+    bytes
 }
 
 /// Remembers requests that are not there yet, or only from too long ago, and notes which these were.
@@ -63,7 +93,7 @@ pub(super) async fn store_new<'r>(
             row.push_bind(request.api_key.as_str())
                 .push_bind(request.method)
                 .push_bind(&*request.request_id)
-                .push_bind(&request.body_digest[..])
+                .push_bind(digests(request))
                 .push_bind(time::micros(request.time))
                 .push_bind(instance.0)
                 .push_bind(*subject);
@@ -115,8 +145,8 @@ pub(super) async fn claim(
         unit.new_requests.remove(&key_of(request));
         return Ok(ClaimOutcome::New);
     };
-    if known.body_digest != request.body_digest || known.instance != *instance {
-        return Ok(ClaimOutcome::Reused);
+    if let Some(fields) = known.differing_for(*instance, request) {
+        return Ok(ClaimOutcome::Reused(fields));
     }
     Ok(match known.answer {
         Some(answer) => ClaimOutcome::Answered(answer.into()),

@@ -21,11 +21,11 @@ use super::{Calls, OPEN_CALLS, Open, RING_TIME, shown};
 use crate::{
     domain::{ids::ApiKeyId, recipient::Recipient},
     proto::v1::{self, CallState, message_content::Content},
-    storage::{CallQuery, CallRow, RequestMark},
+    storage::{CallQuery, CallRow, RequestMark, request::FieldDigests},
     wa::{
         error::WaError,
         groups::Mentions,
-        outbound::{Outgoing, Patience, Progress, Say},
+        outbound::{Outgoing, Patience, Progress, Say, Timing},
     },
 };
 
@@ -239,6 +239,7 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
             method: METHOD,
             request_id: format!("{}/{}", row.instance, row.call_id),
             body_digest: Sha256::digest(&row.answer).into(),
+            fields: FieldDigests::default(),
             time: SystemTime::now(),
         }),
         // Once it is stored, the outbox sends it whatever happens here.
@@ -246,5 +247,6 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
             until: Progress::Accepted,
             time: Duration::ZERO,
         },
+        timing: Timing::default(),
     }
 }

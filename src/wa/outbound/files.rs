@@ -3,7 +3,10 @@
 //!
 //! Owns what a file must be for WhatsApp to show it as what the caller says. Stores no message and sends none.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures::stream;
@@ -18,9 +21,15 @@ use crate::{
     },
     media::{Format, Media, MediaError, NewMedia, resource},
     proto::v1::{self, media_source::Source, message_content::Content},
-    storage::{InstanceRow, media::MediaRow},
+    storage::{
+        InstanceRow,
+        media::{MediaKeep, MediaRow},
+    },
     wa::{error::WaError, media::NotLeft},
 };
+
+/// How long the file of a send that has ended is kept, so that its end comes first.
+const AFTERWARDS: Duration = Duration::from_secs(60 * 60);
 
 /// A file that lies at WhatsApp, for a message that is to have it.
 pub(super) struct Filed {
@@ -31,6 +40,50 @@ pub(super) struct Filed {
 }
 
 impl Outbox {
+    /// Takes in the file of a send that has to wait, if it has one, and keeps it until the send has ended. What
+    /// is wrong with it is told now.
+    pub(super) async fn keep_file(
+        &self,
+        outgoing: &mut Outgoing,
+        message_id: &str,
+        until: SystemTime,
+    ) -> Result<(), WaError> {
+        let Say::Content(content) = &mut outgoing.say else {
+            return Ok(());
+        };
+        let Some((kind, source)) = take_source(content) else {
+            return Ok(());
+        };
+        let wrong = |error| WaError::File {
+            kind: kind.as_str(),
+            error,
+        };
+        let instance = self.row();
+        let media = self.uploads.media();
+        let row = find(media, &instance, kind, &source).await.map_err(wrong)?;
+        fits(media, kind, &row).map_err(wrong)?;
+        let format = media.format(&row).await.map_err(wrong)?;
+        let shown = shown(&row, &instance, kind, &source, &format);
+        show(content, shown, &format).map_err(wrong)?;
+        let keep = MediaKeep {
+            chat: String::new(),
+            message_id: message_id.to_owned(),
+            expire_time: until.checked_add(AFTERWARDS),
+        };
+        let kept = self.storage.keep_media(instance.number, row.id, keep);
+        if !kept.await? {
+            return Err(wrong(MediaError::NotFound));
+        }
+        put_source(
+            content,
+            v1::MediaSource {
+                source: Some(Source::MediaId(row.id.to_string())),
+                ..source
+            },
+        );
+        Ok(())
+    }
+
     /// Gives the content its file, if it has one. Who is not there is found out first.
     pub(super) async fn file(
         &self,
@@ -64,7 +117,7 @@ impl Outbox {
 }
 
 /// Where the bytes of a content are, which nobody is told again.
-fn take_source(content: &mut Content) -> Option<(MediaKind, v1::MediaSource)> {
+pub(super) fn take_source(content: &mut Content) -> Option<(MediaKind, v1::MediaSource)> {
     let (kind, source) = match content {
         Content::Image(image) => (MediaKind::Image, &mut image.source),
         Content::Video(video) => (MediaKind::Video, &mut video.source),
@@ -74,6 +127,18 @@ fn take_source(content: &mut Content) -> Option<(MediaKind, v1::MediaSource)> {
         _ => return None,
     };
     Some((kind, source.take()?))
+}
+
+/// Says where the bytes of a content are.
+fn put_source(content: &mut Content, source: v1::MediaSource) {
+    match content {
+        Content::Image(image) => image.source = Some(source),
+        Content::Video(video) => video.source = Some(source),
+        Content::Audio(audio) => audio.source = Some(source),
+        Content::Document(document) => document.source = Some(source),
+        Content::Sticker(sticker) => sticker.source = Some(source),
+        _ => {}
+    }
 }
 
 /// The media that is meant, taken in if it is not here yet.

@@ -2,17 +2,23 @@
 //!
 //! Owns the promise that a send happens once: the id is chosen and committed before the socket is
 //! touched, and whatever is tried again is tried under that id. [`composing`] finds out what to
-//! send, [`sender`] hands stored messages to the library, [`status`] stores what became of them,
-//! [`refusals`] says why. Never sends what is not stored.
+//! send, [`tending`] lets what has to wait leave when it is due, [`sender`] hands stored messages to the library,
+//! [`status`] stores what became of them, [`refusals`] says why, [`unconfirmed`] shows what is under way.
+//! Never sends what is not stored.
 
 mod composing;
 mod files;
+mod kept;
+mod leaving;
 mod marking;
 mod paying;
 mod previewing;
 mod refusals;
 mod sender;
 mod status;
+mod tending;
+mod timing;
+mod unconfirmed;
 mod waiting;
 
 use std::{sync::Arc, time::SystemTime};
@@ -25,9 +31,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
-use self::{composing::Composed, files::Filed, waiting::Waiting};
+pub(in crate::wa) use self::timing::seem;
+use self::{
+    composing::Composed, files::Filed, leaving::Leaving, tending::Tending, waiting::Waiting,
+};
 pub use self::{
     paying::{PaymentDemand, PaymentReply},
+    timing::{Activity, Timing},
+    unconfirmed::{OutboxPlace, Unconfirmed},
     waiting::{Patience, Progress},
 };
 use super::{
@@ -100,6 +111,8 @@ pub struct Outgoing {
     pub request: Option<RequestMark>,
     /// How long the caller waits, and for what.
     pub patience: Patience,
+    /// When it is to leave.
+    pub timing: Timing,
 }
 
 /// The outgoing side of one instance.
@@ -118,6 +131,8 @@ pub(super) struct Outbox {
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<Box<MessageRow>>,
     waiting: Waiting,
+    leaving: Leaving,
+    tending: Tending,
 }
 
 /// What the outgoing side of an instance is made of.
@@ -169,8 +184,11 @@ impl Outbox {
             previews,
             accepted,
             waiting: Waiting::default(),
+            leaving: Leaving::default(),
+            tending: Tending::default(),
         });
         tokio::spawn(sender::run(outbox.clone(), queue));
+        tokio::spawn(tending::run(outbox.clone()));
         outbox
     }
 
@@ -188,12 +206,17 @@ impl Outbox {
     pub(super) async fn abandon(&self, reason: &str) -> Result<(), WaError> {
         let number = self.row().number;
         let pending = MessageStatus::Pending as i32;
+        self.fail_all(reason).await?;
         loop {
-            let rows = self.storage.list_outbound(number, pending, PAGE).await?;
+            let rows = self.storage.list_outbound(number, pending, None, PAGE);
+            let rows = rows.await?;
             if rows.is_empty() {
                 return Ok(());
             }
-            let ids = rows.into_iter().map(|row| row.message_id).collect();
+            let ids: Vec<String> = rows.into_iter().map(|row| row.message_id).collect();
+            for message_id in &ids {
+                self.leaving.forget(message_id);
+            }
             self.raise(ids, MessageStatus::Error, reason.to_owned(), None)
                 .await?;
         }
@@ -214,7 +237,10 @@ impl Outbox {
         if let Some(request) = &outgoing.request
             && let Some(seen) = self.storage.lookup_request(number, request).await?
         {
-            return self.confirmed(seen_before(seen)?, patience).await;
+            return self.confirmed(self.seen_before(seen)?, patience).await;
+        }
+        if self.has_to_wait(&outgoing).await? {
+            return self.wait(outgoing).await;
         }
         let client = self.open_client()?;
         // Before a place is taken: a large file, or a slow page, must not keep short texts waiting.
@@ -224,12 +250,13 @@ impl Outbox {
         let place = self.places.clone().acquire_owned();
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
         let request = outgoing.request.clone();
+        let expire_time = outgoing.timing.expire_time;
         let composed = self.compose(&client, outgoing, file).await?;
         let to = composed.to.clone();
         let progress = patience.until;
         let storing = self
             .clone()
-            .store(client, composed, request, progress, place);
+            .store(client, composed, request, expire_time, progress, place);
         let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
@@ -249,12 +276,13 @@ impl Outbox {
         client: Arc<Client>,
         composed: Composed,
         request: Option<RequestMark>,
+        expire_time: Option<SystemTime>,
         progress: Progress,
         _place: OwnedSemaphorePermit,
     ) -> Result<Stored, WaError> {
         let raw = outbound::encode(&composed.message);
         let (file, shared) = (composed.file, composed.shared);
-        let row = self.row_of(&client, composed, raw);
+        let row = self.row_of(&client, composed, raw, client.generate_message_id());
         // First, so that no message has a file that goes before its time.
         if let Some(file) = file {
             let media = self.uploads.media();
@@ -270,6 +298,7 @@ impl Outbox {
         let pending = self.status_event(&row, MessageStatus::Pending);
         // Before it can have risen: then nobody has to look whether it did.
         let risen = self.waiting.until(&row.message_id, progress);
+        self.leaving.hold(&row.message_id, expire_time);
         let accepted = self
             .storage
             .accept_message(row.clone(), request, vec![pending])
@@ -277,7 +306,11 @@ impl Outbox {
         if !matches!(accepted, Ok(AcceptOutcome::Accepted)) {
             drop(risen);
             self.waiting.forget();
-            return seen_before(accepted?).map(Stored::Before);
+            self.leaving.forget(&row.message_id);
+            return self.seen_before(accepted?).map(Stored::Before);
+        }
+        if expire_time.is_some() {
+            self.tending.look_again();
         }
         crate::crash_points::CrashPoint::SendAccepted.pass();
         // If the sender is gone, so is the session: the next one sends it.
@@ -323,10 +356,8 @@ impl Outbox {
 
     /// A message as it is stored now.
     async fn now(&self, row: &MessageRow) -> Result<Option<MessageRow>, WaError> {
-        let now = self
-            .storage
-            .lookup_message(row.instance, &row.message_id, Some(&row.chat));
-        Ok(now.await?)
+        // One that has to wait may come to lie in another chat.
+        self.sent_as(&row.message_id).await
     }
 
     pub(super) fn open_client(&self) -> Result<Arc<Client>, WaError> {
@@ -334,9 +365,27 @@ impl Outbox {
         client.ok_or_else(|| WaError::not_open(self.row()))
     }
 
-    fn row_of(&self, client: &Client, composed: Composed, raw: Vec<u8>) -> MessageRow {
+    /// The message that a caller's request made before, if this is the same.
+    fn seen_before(&self, outcome: AcceptOutcome) -> Result<MessageRow, WaError> {
+        match outcome {
+            AcceptOutcome::Replayed(row) => Ok(*row),
+            AcceptOutcome::Waits(send) => Ok(kept::pending(&self.row(), &send)),
+            AcceptOutcome::Full => Err(WaError::OutboxFull),
+            AcceptOutcome::Reused(fields) => Err(WaError::RequestReused(fields)),
+            // A request that is new was not seen before; nothing to return is the same as a clash.
+            AcceptOutcome::Accepted => Err(WaError::RequestReused(Vec::new())),
+        }
+    }
+
+    fn row_of(
+        &self,
+        client: &Client,
+        composed: Composed,
+        raw: Vec<u8>,
+        message_id: String,
+    ) -> MessageRow {
         let row = self.instance.borrow();
-        let (time, message_id) = (SystemTime::now(), client.generate_message_id());
+        let time = SystemTime::now();
         let to = composed.to;
         let quote = composed.around.quote.as_ref();
         let target = words::target(&composed.content).map(str::to_owned);
@@ -389,14 +438,5 @@ impl Outbox {
             starred: false,
             hidden: false,
         }
-    }
-}
-
-/// The message of a request that was seen before.
-fn seen_before(outcome: AcceptOutcome) -> Result<MessageRow, WaError> {
-    match outcome {
-        AcceptOutcome::Replayed(row) => Ok(*row),
-        // A request that is new was not seen before; nothing to return is the same as a clash.
-        AcceptOutcome::Reused | AcceptOutcome::Accepted => Err(WaError::RequestReused),
     }
 }

@@ -7,13 +7,13 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use whatsapp_rust::{Client, IqError, Jid, SendError, SendOptions};
 
-use super::{Outbox, PAGE};
+use super::{Outbox, PAGE, leaving::Way, tending::EXPIRED};
 use crate::{
     crash_points::CrashPoint,
     proto::v1::MessageStatus,
@@ -148,7 +148,8 @@ impl Lanes {
         let number = outbox.row().number;
         let limit = PAGE + self.had.len();
         let pending = MessageStatus::Pending as i32;
-        match outbox.storage.list_outbound(number, pending, limit).await {
+        let rows = outbox.storage.list_outbound(number, pending, None, limit);
+        match rows.await {
             Ok(rows) => {
                 let all = rows.len() < limit;
                 rows.into_iter().for_each(|row| self.push(row));
@@ -216,8 +217,14 @@ impl Lanes {
 /// pending and goes out under the same id.
 async fn transmit(outbox: &Outbox, client: &Client, one: &InHand) -> Tried {
     let row = &one.row;
-    let refused = match (row.chat.parse::<Jid>(), outbound::decode(&row.raw)) {
-        (Ok(to), Ok(message)) => {
+    let refused = match outbox.leaving.let_go(&row.message_id, SystemTime::now()) {
+        Way::TakenBack => return Tried::Done,
+        Way::Expired => Some(EXPIRED.to_owned()),
+        Way::Free => None,
+    };
+    let refused = match (refused, row.chat.parse::<Jid>(), outbound::decode(&row.raw)) {
+        (Some(refused), ..) => refused,
+        (None, Ok(to), Ok(message)) => {
             let options = SendOptions::default().with_message_id(&row.message_id);
             match client.send_message_with_options(to, message, options).await {
                 Ok(_) => {

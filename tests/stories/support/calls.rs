@@ -93,6 +93,7 @@ impl Api {
         let request = v1::RejectCallRequest {
             instance: instance.to_owned(),
             call_id: call.to_owned(),
+            ..Default::default()
         };
         let answer = self.calls().reject_call(request).await?;
         Ok(answer.into_inner().call.unwrap())

@@ -123,9 +123,15 @@ async fn a_request_is_claimed_once_and_answers_what_it_answered() {
     let claim = async |mark: &RequestMark| storage.claim_request(ONE, mark.clone()).await.unwrap();
     assert_eq!(claim(&mark).await, ClaimOutcome::New);
     assert!(matches!(claim(&mark).await, ClaimOutcome::Unanswered(_)));
-    assert_eq!(claim(&request("r1", 2)).await, ClaimOutcome::Reused);
+    assert_eq!(
+        claim(&request("r1", 2)).await,
+        ClaimOutcome::Reused(Vec::new())
+    );
     let elsewhere = storage.claim_request(InstanceNumber(2), mark.clone()).await;
-    assert_eq!(elsewhere.unwrap(), ClaimOutcome::Reused);
+    assert_eq!(
+        elsewhere.unwrap(),
+        ClaimOutcome::Reused(vec!["instance".to_owned()])
+    );
 
     // One that changed nothing may be made anew, with another body too.
     storage.release_request(mark.clone()).await.unwrap();

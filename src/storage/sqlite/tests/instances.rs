@@ -4,11 +4,12 @@ use super::*;
 use crate::{
     domain::{media::MediaState, permission::Permission, session::SessionState},
     storage::{
-        ApiKeyRow, Effects, GroupChange, GroupRow, InstanceChange, RevokeOutcome, StateChange,
-        StatusRise,
+        AcceptOutcome, ApiKeyRow, Effects, GroupChange, GroupRow, InstanceChange, RevokeOutcome,
+        StateChange, StatusRise,
         contact::Sighting,
         device::{LidMapping, MessageSecret, RecordChange, RecordKind, TrustToken},
         media::MediaKeep,
+        send::NewSend,
     },
 };
 
@@ -148,7 +149,7 @@ async fn a_repeated_creation_answers_the_first() {
     };
     let again = create(1).await;
     assert!(matches!(again, NameOutcome::Replayed(id) if id == row.id.to_string()));
-    assert!(matches!(create(2).await, NameOutcome::Reused));
+    assert!(matches!(create(2).await, NameOutcome::Reused(_)));
     // A creation that failed is not remembered.
     let taken = storage
         .create_instance(new_instance(Some("shop")), Some(request("r2", 1)), quiet())
@@ -261,6 +262,12 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
     storage.change_groups(instance, change).await.unwrap();
     let payment = super::payments::open(instance, "P");
     storage.record_messages(vec![payment]).await.unwrap();
+    let send = NewSend {
+        instance,
+        ..super::sends::send("peer", "S")
+    };
+    let accepted = storage.accept_send(send, None, Vec::new()).await.unwrap();
+    assert!(matches!(accepted, AcceptOutcome::Accepted));
     let call = super::calls::call(instance, "C", 1);
     storage.change_call(call, Vec::new()).await.unwrap();
 }

@@ -70,14 +70,14 @@ async fn a_repeated_request_answers_the_first_message() {
     let again = send("B", Some(mark.clone())).await;
     assert!(matches!(again, AcceptOutcome::Replayed(row) if *row == message(ONE, "chat", "A")));
     let other_body = send("C", Some(request("r1", 2))).await;
-    assert!(matches!(other_body, AcceptOutcome::Reused));
+    assert!(matches!(other_body, AcceptOutcome::Reused(_)));
     assert!(matches!(send("D", None).await, AcceptOutcome::Accepted));
     assert_eq!(bodies(&all(&storage).await), ["A", "D"]);
 
     let seen = storage.lookup_request(ONE, &mark).await.unwrap();
     assert!(matches!(seen, Some(AcceptOutcome::Replayed(row)) if row.message_id == "A"));
     let seen = storage.lookup_request(InstanceNumber(2), &mark).await;
-    assert!(matches!(seen.unwrap(), Some(AcceptOutcome::Reused)));
+    assert!(matches!(seen.unwrap(), Some(AcceptOutcome::Reused(_))));
 
     // After its day an id is as good as new, whether it was swept or not.
     let late = RequestMark {
@@ -113,12 +113,12 @@ async fn of_equal_requests_at_once_one_is_accepted() {
         match task.await.unwrap().unwrap() {
             AcceptOutcome::Accepted => accepted += 1,
             AcceptOutcome::Replayed(row) => answered.push(row.message_id),
-            AcceptOutcome::Reused => panic!(),
+            other => panic!("{other:?}"),
         }
     }
     assert_eq!((accepted, answered.len()), (1, 19));
     assert!(answered.iter().all(|id| *id == answered[0]));
-    let waiting = storage.list_outbound(ONE, 1, 100).await.unwrap();
+    let waiting = storage.list_outbound(ONE, 1, None, 100).await.unwrap();
     assert_eq!(waiting.len(), 1);
 }
 
@@ -237,10 +237,16 @@ async fn messages_are_found_newest_first_and_sent_oldest_first() {
     assert_eq!(chats, ["b", "a"]);
     let missing = storage.lookup_message(InstanceNumber(2), "X", None).await;
     assert_eq!(missing.unwrap(), None);
-    let waiting = storage.list_outbound(ONE, 1, 2).await.unwrap();
+    let waiting = storage.list_outbound(ONE, 1, None, 2).await.unwrap();
     let chats: Vec<_> = waiting.iter().map(|row| &*row.chat).collect();
     assert_eq!(chats, ["a", "c"]);
-    assert!(storage.list_outbound(ONE, 2, 9).await.unwrap().is_empty());
+    assert!(
+        storage
+            .list_outbound(ONE, 2, None, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// A change that gives a message these words, and says so.

@@ -10,6 +10,7 @@ mod marks;
 mod media;
 mod messages;
 mod payments;
+mod sends;
 mod writer;
 
 use std::{
@@ -29,7 +30,7 @@ use crate::{
     },
     storage::{
         EventQuery, EventsOf, InstanceRow, MessageRow, NameOutcome, Network, NewEvent, NewInstance,
-        RequestMark, Storage, StoredEvent,
+        RequestMark, Storage, StoredEvent, request::FieldDigests,
     },
 };
 
@@ -150,6 +151,7 @@ fn request(id: &str, digest: u8) -> RequestMark {
         method: "SendMessage",
         request_id: id.to_owned(),
         body_digest: [digest; 32],
+        fields: FieldDigests::default(),
         time: SystemTime::now(),
     }
 }

@@ -1,0 +1,113 @@
+//! Requests that callers may repeat: what is remembered of them.
+
+use std::time::SystemTime;
+
+use crate::domain::ids::ApiKeyId;
+
+/// Bytes of a field's digest: enough to tell it from what the same caller said before.
+const FIELD_DIGEST: usize = 8;
+
+/// A caller's `request_id`, remembered for `limits::REQUEST_MEMORY`.
+#[derive(Clone, Debug)]
+pub struct RequestMark {
+    /// Whose: the id of the API key.
+    pub api_key: ApiKeyId,
+    /// For which method.
+    pub method: &'static str,
+    /// The id.
+    pub request_id: String,
+    /// Digest of the body.
+    pub body_digest: [u8; 32],
+    /// Digests of its fields, to say which of them differ.
+    pub fields: FieldDigests,
+    /// Now.
+    pub time: SystemTime,
+}
+
+/// The digests of a body's fields that are set, by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldDigests(Vec<(String, [u8; FIELD_DIGEST])>);
+
+impl FieldDigests {
+    /// Adds a field with the digest of what it says. A name longer than any in the contract is left out.
+    pub fn push(&mut self, name: &str, digest: &[u8; 32]) {
+        let mut short = [0; FIELD_DIGEST];
+        short.copy_from_slice(&digest[..FIELD_DIGEST]);
+        if u8::try_from(name.len()).is_ok() {
+            self.0.push((name.to_owned(), short));
+        }
+    }
+
+    /// The names of the fields that are not the same in both.
+    pub fn differing(&self, other: &Self) -> Vec<String> {
+        let is_in = |one: &(String, _), all: &Self| all.0.contains(one);
+        let here = self.0.iter().filter(|one| !is_in(one, other));
+        let there = other.0.iter().filter(|one| !is_in(one, self));
+        let mut names: Vec<String> = here.chain(there).map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (name, digest) in &self.0 {
+            // As `push` has it.
+            bytes.push(name.len() as u8);
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(digest);
+        }
+        bytes
+    }
+
+    /// From bytes; as far as they can be read.
+    pub fn decode(mut bytes: &[u8]) -> Self {
+        let mut fields = Self::default();
+        while let Some((length, rest)) = bytes.split_first() {
+            let Some((name, rest)) = rest.split_at_checked((*length).into()) else {
+                break;
+            };
+            let Some((digest, rest)) = rest.split_first_chunk() else {
+                break;
+            };
+            let name = String::from_utf8_lossy(name).into_owned();
+            fields.0.push((name, *digest));
+            bytes = rest;
+        }
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, u8)]) -> FieldDigests {
+        let mut fields = FieldDigests::default();
+        for (name, digest) in pairs {
+            fields.push(name, &[*digest; 32]);
+        }
+        fields
+    }
+
+    #[test]
+    fn what_differs_is_named_once() {
+        let first = fields(&[("recipient", 1), ("text", 2), ("forwarded", 3)]);
+        assert!(first.differing(&first).is_empty());
+        let other = fields(&[("recipient", 1), ("text", 9), ("image", 4)]);
+        assert_eq!(first.differing(&other), ["forwarded", "image", "text"]);
+    }
+
+    #[test]
+    fn they_come_out_as_they_went_in() {
+        let all = fields(&[("recipient", 1), ("text", 2)]);
+        assert_eq!(FieldDigests::decode(&all.encode()), all);
+        let bytes = all.encode();
+        assert_eq!(
+            FieldDigests::decode(&bytes[..bytes.len() - 1]),
+            fields(&[("recipient", 1)])
+        );
+        assert_eq!(FieldDigests::decode(&[]), FieldDigests::default());
+    }
+}

@@ -1,0 +1,61 @@
+//! When a message is to leave, and what its chat shows until then.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use whatsapp_rust::{Client, Jid};
+
+/// A chat stops showing what somebody is doing after some 25 seconds, so it is said again this often.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// When a message is to leave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// It may wait for a connection.
+    pub may_wait: bool,
+    /// Not before.
+    pub send_time: Option<SystemTime>,
+    /// Not after; `None` is a day after it is due.
+    pub expire_time: Option<SystemTime>,
+    /// How long it is held back.
+    pub delay: Duration,
+    /// What the chat shows meanwhile.
+    pub activity: Option<Activity>,
+}
+
+/// What the account seems to be doing in a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Writing.
+    Composing,
+    /// Recording a voice note.
+    Recording,
+}
+
+/// Shows a chat what the account seems to be doing until then, or until it is stopped; the chat shows nothing
+/// of it afterwards. A chat that can't be shown anything is no failure: the wait is what counts.
+pub(in crate::wa) async fn seem(
+    client: &Client,
+    chat: &Jid,
+    activity: Activity,
+    until: SystemTime,
+    stop: &CancellationToken,
+) {
+    while let Ok(left) = until.duration_since(SystemTime::now()) {
+        let shown = match activity {
+            Activity::Composing => client.chatstate().send_composing(chat).await,
+            Activity::Recording => client.chatstate().send_recording(chat).await,
+        };
+        if let Err(error) = shown {
+            tracing::debug!(%error, "a chat is not shown what the account does");
+        }
+        tokio::select! {
+            () = sleep(left.min(SAY_AGAIN)) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    if let Err(error) = client.chatstate().send_paused(chat).await {
+        tracing::debug!(%error, "a chat is not shown that the account does nothing");
+    }
+}
