@@ -406,7 +406,7 @@ async fn what_has_not_left_can_be_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delay_is_kept_and_the_chat_shows_what_is_done_meanwhile() {
-    let mut scene = Scene::new().await;
+    let scene = Scene::new().await;
     let begun = SystemTime::now();
     let mut ids = Vec::new();
     for (text, presence) in [
