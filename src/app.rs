@@ -34,6 +34,7 @@ use crate::{
         instances::{self, Instances},
         media::MediaFiles,
         messages::Messages,
+        queues::Queues,
         server::{self, Parts, ServerConfig, Services},
     },
     lifecycle::Shutdown,
@@ -188,7 +189,8 @@ impl Gateway {
             .add(MediaFiles::server(storage.clone(), media, links))
             .add(Messages::server(storage.clone(), registry.clone()))
             .add(GroupCalls::server(storage.clone(), registry.clone()))
-            .add(Calls::server(storage.clone(), registry.clone()));
+            .add(Calls::server(storage.clone(), registry.clone()))
+            .add(Queues::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             let control = SandboxServiceServer::new(sandbox.service())
                 .accept_compressed(CompressionEncoding::Gzip)

@@ -56,13 +56,29 @@ pub enum EventType {
     ContactMerged,
     /// `media.updated`
     MediaUpdated,
+    /// `send.started`
+    SendStarted,
+    /// `send.progress`
+    SendProgress,
+    /// `send.failed`
+    SendFailed,
+    /// `send.completed`
+    SendCompleted,
+    /// `queue.paused`
+    QueuePaused,
+    /// `queue.resumed`
+    QueueResumed,
+    /// `queue.updated`
+    QueueUpdated,
+    /// `queue.deleted`
+    QueueDeleted,
     /// `unmapped`
     Unmapped,
 }
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 23] = [
+    pub const EVERY: [Self; 31] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -85,6 +101,14 @@ impl EventType {
         Self::ContactUpdated,
         Self::ContactMerged,
         Self::MediaUpdated,
+        Self::SendStarted,
+        Self::SendProgress,
+        Self::SendFailed,
+        Self::SendCompleted,
+        Self::QueuePaused,
+        Self::QueueResumed,
+        Self::QueueUpdated,
+        Self::QueueDeleted,
         Self::Unmapped,
     ];
 
@@ -113,6 +137,14 @@ impl EventType {
             Self::ContactUpdated => "contact.updated",
             Self::ContactMerged => "contact.merged",
             Self::MediaUpdated => "media.updated",
+            Self::SendStarted => "send.started",
+            Self::SendProgress => "send.progress",
+            Self::SendFailed => "send.failed",
+            Self::SendCompleted => "send.completed",
+            Self::QueuePaused => "queue.paused",
+            Self::QueueResumed => "queue.resumed",
+            Self::QueueUpdated => "queue.updated",
+            Self::QueueDeleted => "queue.deleted",
             Self::Unmapped => "unmapped",
         }
     }

@@ -21,6 +21,7 @@ pub mod media;
 pub mod messages;
 pub mod page;
 mod qr;
+pub mod queues;
 mod rates;
 mod requests;
 pub mod server;

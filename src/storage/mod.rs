@@ -9,6 +9,7 @@
 pub mod contact;
 pub mod device;
 pub mod media;
+pub mod queue;
 pub mod sqlite;
 
 use std::{sync::Arc, time::SystemTime};
@@ -442,6 +443,10 @@ pub enum AcceptOutcome {
     Replayed(Box<MessageRow>),
     /// The request id was used before with another body.
     Reused,
+    /// It is that of a recipient of a mailing list whose turn it is not: paused, deleted, or done before.
+    Withdrawn,
+    /// It is that of a recipient of a mailing list who has another turn under another name.
+    Twice,
 }
 
 /// A group as it is kept. Its key is (instance, jid).
@@ -543,7 +548,7 @@ pub enum RevokeOutcome {
 
 /// The store. One process, one database; any number of readers, one order of writes.
 #[async_trait]
-pub trait Storage: Send + Sync + 'static {
+pub trait Storage: queue::QueueStorage + Send + Sync + 'static {
     // The database itself.
 
     /// Whether writes go through, as of the last one tried; a probe write is tried every few

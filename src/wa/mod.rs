@@ -22,6 +22,7 @@ mod networks;
 mod outbound;
 mod pairing;
 mod polls;
+mod queues;
 mod redelivery;
 mod registry;
 mod session;
@@ -43,4 +44,7 @@ pub use media::{Fetcher, Passage, Uploads, fetch_all as fetch_media};
 pub use networks::{NetworksConfig, SandboxPeer};
 pub use outbound::{Outgoing, Patience, Progress, Say};
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
+pub use queues::{
+    NewList, content_of, filled, has_places, listed, new_item, queue_item_resource, queue_resource,
+};
 pub use registry::Registry;

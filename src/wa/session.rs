@@ -33,6 +33,7 @@ use super::{
     networks::Networks,
     outbound::{self, Outbox},
     pairing::{PairStep, Pairing, PairingMethod, RefusedReason},
+    queues::Queues,
     store::DeviceBackend,
 };
 use crate::{
@@ -100,6 +101,7 @@ pub(super) struct Handle {
     pub(super) outbox: Arc<Outbox>,
     pub(super) groups: Arc<Groups>,
     pub(super) calls: Arc<Calls>,
+    pub(super) queues: Arc<Queues>,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -132,6 +134,13 @@ pub(super) fn spawn(
         uploads: shared.uploads.clone(),
         stop: stop.clone(),
     });
+    let queues = Queues::spawn(
+        shared.storage.clone(),
+        seen.clone(),
+        open.clone(),
+        outbox.clone(),
+        stop.clone(),
+    );
     let calls = Calls::spawn(
         shared.storage.clone(),
         seen,
@@ -159,6 +168,7 @@ pub(super) fn spawn(
         outbox,
         groups,
         calls,
+        queues,
         task: tokio::spawn(session.run(first_delay)),
     }
 }

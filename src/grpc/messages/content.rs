@@ -24,7 +24,7 @@ use crate::{
 const NAME_CHARS: usize = 512;
 
 /// The content, or what is wrong with it. `quoted` is the id of the message that it answers.
-pub(super) fn checked(
+pub(in crate::grpc) fn checked(
     content: Option<send_message_request::Content>,
     quoted: &str,
 ) -> Result<Content, Status> {

@@ -17,7 +17,7 @@ use super::Options;
 use crate::storage::{Result, StorageError};
 
 /// What made each version of the schema from the one before. Never change one, only append.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_groups.sql"),
     include_str!("migrations/0003_contacts.sql"),
@@ -25,6 +25,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0005_contacts_met.sql"),
     include_str!("migrations/0006_calls.sql"),
     include_str!("migrations/0007_media.sql"),
+    include_str!("migrations/0010_queues.sql"),
 ];
 
 /// "wgat": tells our files from other programs'.

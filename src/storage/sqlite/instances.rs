@@ -35,7 +35,9 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 7] = [
+const PURGES: [&str; 9] = [
+    "DELETE FROM queue_item WHERE queue IN (SELECT number FROM queue WHERE instance = ?)",
+    "DELETE FROM queue WHERE instance = ?",
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",
@@ -47,7 +49,8 @@ const PURGES: [&str; 7] = [
 ];
 
 /// All that its device has, and what is known of its account.
-const DEVICE_PURGES: [&str; 8] = [
+const DEVICE_PURGES: [&str; 9] = [
+    "DELETE FROM cold_hold WHERE instance = ?",
     "DELETE FROM call WHERE instance = ?",
     "DELETE FROM group_chat WHERE instance = ?",
     "DELETE FROM group_sync WHERE instance = ?",

@@ -5,12 +5,14 @@ use std::collections::{HashSet, hash_map::Entry};
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
-use super::{error, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work};
+use super::{
+    error, queues, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work,
+};
 use crate::{
     domain::ids::InstanceNumber,
     storage::{
         AcceptOutcome, Effects, EffectsOf, Late, MessageChange, MessageRecord, MessageRow,
-        NewEvent, RequestMark, Result, StatusRise,
+        NewEvent, RequestMark, Result, StatusRise, queue::ItemMark,
     },
 };
 
@@ -277,6 +279,8 @@ async fn rewrite(connection: &mut SqliteConnection, row: &MessageRow) -> Result<
 pub(super) struct AcceptMessage {
     pub(super) message: MessageRow,
     pub(super) request: Option<RequestMark>,
+    /// The recipient of a mailing list whose message it is.
+    pub(super) item: Option<ItemMark>,
     pub(super) events: Vec<NewEvent>,
 }
 
@@ -311,6 +315,11 @@ impl Work for AcceptMessage {
                 None => None,
             };
             return first.ok_or_else(|| error::strange("a request"));
+        }
+        if let Some(item) = &self.item
+            && let Some(not_so) = queues::mark(unit, &self.message, item).await?
+        {
+            return Ok(not_so);
         }
         unit.insert_outbound(self.message.clone());
         unit.append(self.events.iter().cloned())?;

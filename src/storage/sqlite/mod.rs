@@ -16,6 +16,7 @@ mod log;
 mod media;
 mod merging;
 mod messages;
+mod queues;
 mod reading;
 mod recent;
 mod remembered;
@@ -350,6 +351,7 @@ impl Storage for SqliteStorage {
             .write(messages::AcceptMessage {
                 message,
                 request,
+                item: None,
                 events,
             })
             .await

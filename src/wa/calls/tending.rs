@@ -232,6 +232,7 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
         quoted: String::new(),
         album: String::new(),
         mentions: Mentions::default(),
+        item: None,
         request: Some(RequestMark {
             api_key: ApiKeyId::of_wagate(),
             method: METHOD,

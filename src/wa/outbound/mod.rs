@@ -3,11 +3,13 @@
 //! Owns the promise that a send happens once: the id is chosen and committed before the socket is
 //! touched, and whatever is tried again is tried under that id. [`composing`] finds out what to
 //! send, [`sender`] hands stored messages to the library, [`status`] stores what became of them,
-//! [`refusals`] says why. Never sends what is not stored.
+//! [`refusals`] says why, [`holding`] keeps WhatsApp's limits on writing to strangers. Never sends what is not stored.
 
 mod composing;
 mod files;
+mod holding;
 mod marking;
+mod presence;
 mod refusals;
 mod sender;
 mod status;
@@ -25,6 +27,11 @@ use whatsapp_rust::Client;
 
 pub use self::waiting::{Patience, Progress};
 use self::{composing::Composed, files::Filed, waiting::Waiting};
+pub(super) use self::{
+    holding::{Hold, Holds},
+    presence::Presence,
+    refusals::is_limit,
+};
 use super::{
     addresses::Addresses,
     contacts::{self, Contacts},
@@ -38,7 +45,7 @@ use crate::{
     domain::recipient::Recipient,
     events::timestamp,
     proto::v1::{self, MessageStatus, message_content::Content},
-    storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage},
+    storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage, queue::ItemMark},
 };
 
 /// Calls of one instance that may be storing a message at once; more wait their turn.
@@ -84,6 +91,8 @@ pub struct Outgoing {
     pub mentions: Mentions,
     /// The caller's request id, if it gave one.
     pub request: Option<RequestMark>,
+    /// The recipient of a mailing list whose turn it is.
+    pub item: Option<ItemMark>,
     /// How long the caller waits, and for what.
     pub patience: Patience,
 }
@@ -103,6 +112,7 @@ pub(super) struct Outbox {
     /// Stored messages on their way to the sender.
     accepted: mpsc::Sender<Box<MessageRow>>,
     waiting: Waiting,
+    holds: Arc<Holds>,
 }
 
 /// What the outgoing side of an instance is made of.
@@ -115,6 +125,12 @@ pub(super) struct Parts {
     pub(super) groups: Arc<Groups>,
     pub(super) uploads: Arc<Uploads>,
     pub(super) stop: CancellationToken,
+}
+
+/// What is committed with a message.
+struct Kept {
+    request: Option<RequestMark>,
+    item: Option<ItemMark>,
 }
 
 /// A message that is in the database.
@@ -139,6 +155,7 @@ impl Outbox {
             stop,
         } = parts;
         let (accepted, queue) = mpsc::channel(ACCEPTED_AT_ONCE);
+        let holds = Holds::new(storage.clone(), instance.clone(), client.subscribe());
         let outbox = Arc::new(Self {
             storage,
             instance,
@@ -151,6 +168,7 @@ impl Outbox {
             uploads,
             accepted,
             waiting: Waiting::default(),
+            holds,
         });
         tokio::spawn(sender::run(outbox.clone(), queue));
         outbox
@@ -170,6 +188,8 @@ impl Outbox {
     pub(super) async fn abandon(&self, reason: &str) -> Result<(), WaError> {
         let number = self.row().number;
         let pending = MessageStatus::Pending as i32;
+        // It was that account which was limited.
+        self.holds.forget().await;
         loop {
             let rows = self.storage.list_outbound(number, pending, PAGE).await?;
             if rows.is_empty() {
@@ -179,6 +199,11 @@ impl Outbox {
             self.raise(ids, MessageStatus::Error, reason.to_owned(), None)
                 .await?;
         }
+    }
+
+    /// WhatsApp's limits on writing to strangers.
+    pub(super) fn holds(&self) -> &Arc<Holds> {
+        &self.holds
     }
 
     pub(super) fn row(&self) -> InstanceRow {
@@ -204,13 +229,15 @@ impl Outbox {
         let patience = patience.after(begun.elapsed());
         let place = self.places.clone().acquire_owned();
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
-        let request = outgoing.request.clone();
+        let kept = Kept {
+            request: outgoing.request.clone(),
+            item: outgoing.item.take(),
+        };
         let composed = self.compose(&client, outgoing, file).await?;
+        self.holds.check(&composed.to).await?;
         let to = composed.to.clone();
         let progress = patience.until;
-        let storing = self
-            .clone()
-            .store(client, composed, request, progress, place);
+        let storing = self.clone().store(client, composed, kept, progress, place);
         let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
@@ -229,12 +256,13 @@ impl Outbox {
         self: Arc<Self>,
         client: Arc<Client>,
         composed: Composed,
-        request: Option<RequestMark>,
+        kept: Kept,
         progress: Progress,
         _place: OwnedSemaphorePermit,
     ) -> Result<Stored, WaError> {
         let raw = outbound::encode(&composed.message);
         let file = composed.file;
+        let person = composed.to.person();
         let row = self.row_of(&client, composed, raw);
         // First, so that no message has a file that goes before its time.
         if let Some(file) = file {
@@ -245,10 +273,20 @@ impl Outbox {
         let pending = self.status_event(&row, MessageStatus::Pending);
         // Before it can have risen: then nobody has to look whether it did.
         let risen = self.waiting.until(&row.message_id, progress);
-        let accepted = self
-            .storage
-            .accept_message(row.clone(), request, vec![pending])
-            .await;
+        let accepted = match kept.item {
+            Some(item) => {
+                let item = ItemMark { person, ..item };
+                let accepted = self.storage.accept_item(row.clone(), item, vec![pending]);
+                accepted.await
+            }
+            None => {
+                let events = vec![pending];
+                let accepted = self
+                    .storage
+                    .accept_message(row.clone(), kept.request, events);
+                accepted.await
+            }
+        };
         if !matches!(accepted, Ok(AcceptOutcome::Accepted)) {
             drop(risen);
             self.waiting.forget();
@@ -367,6 +405,8 @@ impl Outbox {
 fn seen_before(outcome: AcceptOutcome) -> Result<MessageRow, WaError> {
     match outcome {
         AcceptOutcome::Replayed(row) => Ok(*row),
+        AcceptOutcome::Withdrawn => Err(WaError::TurnIsOver),
+        AcceptOutcome::Twice => Err(WaError::TurnComesTwice),
         // A request that is new was not seen before; nothing to return is the same as a clash.
         AcceptOutcome::Reused | AcceptOutcome::Accepted => Err(WaError::RequestReused),
     }

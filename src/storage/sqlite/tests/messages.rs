@@ -113,7 +113,7 @@ async fn of_equal_requests_at_once_one_is_accepted() {
         match task.await.unwrap().unwrap() {
             AcceptOutcome::Accepted => accepted += 1,
             AcceptOutcome::Replayed(row) => answered.push(row.message_id),
-            AcceptOutcome::Reused => panic!(),
+            other => panic!("{other:?}"),
         }
     }
     assert_eq!((accepted, answered.len()), (1, 19));
