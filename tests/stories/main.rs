@@ -25,6 +25,7 @@ mod leaving;
 mod manners;
 mod media;
 mod pairing;
+mod queues;
 mod refused;
 mod reinstalled;
 mod statuses;

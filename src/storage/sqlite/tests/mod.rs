@@ -8,6 +8,7 @@ mod instances;
 mod log;
 mod media;
 mod messages;
+mod queues;
 mod writer;
 
 use std::{
