@@ -292,7 +292,7 @@ pub trait QueueStorage: Send + Sync {
         after: Option<QueueId>,
         limit: usize,
     ) -> Result<Vec<QueueRow>>;
-    /// Lists those that run.
+    /// Lists those that run, and those that are paused with a message still on its way.
     async fn list_running_queues(&self, instance: InstanceNumber) -> Result<Vec<QueueId>>;
     /// Changes one, with its events, and returns it as it is then; `None` where there is none.
     async fn change_queue(

@@ -524,10 +524,12 @@ impl QueueStorage for SqliteStorage {
 
     async fn list_running_queues(&self, instance: InstanceNumber) -> Result<Vec<QueueId>> {
         let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM queue WHERE instance = ? AND state = ? ORDER BY id LIMIT ?",
+            "SELECT id FROM queue WHERE instance = ? \
+             AND (state = ? OR (state = ? AND sending > 0)) ORDER BY id LIMIT ?",
         )
         .bind(instance.0)
         .bind(QueueState::Running as i32)
+        .bind(QueueState::Paused as i32)
         .bind(RUNNING)
         .fetch_all(&self.readers)
         .await?;

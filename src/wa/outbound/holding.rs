@@ -134,7 +134,7 @@ impl Holds {
         let asks = matches!(limit, Limit::Strangers | Limit::NewChats);
         let client = self.client.borrow().clone().filter(|_| asks);
         let hold = Hold {
-            until: now + guess(strikes),
+            until: at_second(now + guess(strikes)),
             reason: reason.to_owned(),
             asking: client.is_some(),
             strikes,
@@ -244,6 +244,12 @@ async fn quota(client: &Client) -> Result<Option<SystemTime>, MexError> {
         .map_err(MexError::Json)?;
     let info = told.and_then(|told| told.xwa2_message_capping_info);
     Ok(info.and_then(|info| at(info.cycle_end_timestamp?)))
+}
+
+/// The beginning of its second: as exact as WhatsApp itself, and the same wherever it is stored.
+fn at_second(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 fn at(seconds: i64) -> Option<SystemTime> {

@@ -180,10 +180,16 @@ impl Run {
     async fn step(&mut self) -> Result<Next, StorageError> {
         let storage = self.queues.storage.clone();
         let row = storage.lookup_queue(self.number, self.id).await?;
-        let Some(row) = row.filter(|row| row.state == QueueState::Running) else {
+        let Some(row) = row.filter(|row| row.state != QueueState::Completed) else {
             return Ok(Next::End);
         };
         let unconfirmed = self.settle().await?;
+        if row.state == QueueState::Paused {
+            return Ok(match unconfirmed {
+                0 => Next::End,
+                _ => Next::After(Some(LOOK_AGAIN)),
+            });
+        }
         let client = self.queues.client.borrow().clone();
         let Some(client) = client else {
             return Ok(Next::After((unconfirmed > 0).then_some(LOOK_AGAIN)));
@@ -208,21 +214,22 @@ impl Run {
             None => self.first_waiting().await?,
             Some(hold) => self.first_known(hold).await?,
         };
-        let held = hold.filter(|_| item.is_none() && row.counts.waiting > 0);
-        if held.as_ref().map(|hold| hold.until) != row.held_until
-            && (held.is_some() || item.is_some() || row.counts.waiting == 0)
-        {
-            self.tell_hold(held.as_ref()).await?;
+        let nobody = item.is_none() && row.counts.waiting > 0;
+        match &hold {
+            Some(hold) if nobody && row.held_until != Some(hold.until) => {
+                self.tell_hold(Some(hold)).await?;
+            }
+            None if row.held_until.is_some() => self.tell_hold(None).await?,
+            _ => {}
         }
         let Some(item) = item else {
-            return Ok(match held {
-                Some(hold) => {
+            return Ok(match hold {
+                Some(hold) if nobody => {
                     let left = hold.until.duration_since(SystemTime::now());
                     Next::After(Some(left.unwrap_or_default()))
                 }
-                None if unconfirmed > 0 => Next::After(Some(LOOK_AGAIN)),
-                // It was the last one, and its list is done.
-                None => Next::After(Some(ASK_AGAIN)),
+                // What is under way is looked after, or it was the last one and the list is done.
+                _ => Next::After(Some(LOOK_AGAIN)),
             });
         };
         self.take_turn(&client, &row, item).await
@@ -437,12 +444,12 @@ impl Run {
                 self.become_done(item, ItemState::Duplicate, reason).await
             }
             WaError::NewChatsHeld { .. } => {
-                // Nobody by this name wrote to the account, but that is not whom it means.
-                if let Some((_, looked)) = &mut self.looked {
-                    *looked = (*looked).max(item.position);
-                    return Ok(Next::Again);
+                // The limit has come just now, or somebody else than was thought is meant.
+                let hold = self.queues.outbox.holds().current().await;
+                if let Ok(Some(hold)) = hold {
+                    self.looked = Some((hold, item.position));
                 }
-                Ok(Next::After(Some(ASK_AGAIN)))
+                Ok(Next::Again)
             }
             WaError::NotOpen(_)
             | WaError::ShuttingDown

@@ -108,7 +108,10 @@ async fn a_list_survives_being_killed_again_and_again() {
             continue;
         }
         let mut watcher = Watcher::from_earliest(&api).await;
-        within("the list to be done", watcher.until_completed(&id)).await;
+        for progress in (10..=100).step_by(10) {
+            watcher.until_progress(&id, progress).await;
+        }
+        watcher.until_completed(&id).await;
         let progress = watcher.progress(&id);
         assert!(progress.is_sorted_by(|a, b| a < b), "{progress:?}");
         let wanted = ["send.started", "send.completed"];
