@@ -16,6 +16,9 @@ const WITH_FIELD_MASK: [&str; 2] = [
     ".wagate.v1.UpdateGroupRequest",
 ];
 
+/// Messages whose maps keep an order, so that the same request always has the same bytes.
+const ORDERED_MAPS: [&str; 2] = [".wagate.v1.QueueRecipient", ".wagate.v1.QueueItem"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     let mut files = Vec::new();
@@ -38,7 +41,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // tonic-types brings the Rust types of google.rpc.
     let mut ours = compiler.file_descriptor_set();
     ours.file.retain(|file| file.package() != "google.rpc");
-    tonic_prost_build::configure()
+    let builder = tonic_prost_build::configure();
+    ORDERED_MAPS
+        .into_iter()
+        .fold(builder, tonic_prost_build::Builder::btree_map)
         .extern_path(FIELD_MASK.0, FIELD_MASK.1)
         .extern_path(WELL_KNOWN.0, WELL_KNOWN.1)
         .compile_well_known_types(true)
@@ -49,6 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .register_descriptors(&encoded)?
         .extern_path(WELL_KNOWN.0, WELL_KNOWN.1)
         .exclude(WITH_FIELD_MASK)
+        .btree_map(ORDERED_MAPS)
         .ignore_unknown_fields()
         .build(&[".wagate"])?;
     Ok(())

@@ -35,6 +35,7 @@ use crate::{
         media::MediaFiles,
         messages::Messages,
         payments::Payments,
+        queues::Queues,
         server::{self, Parts, ServerConfig, Services},
     },
     lifecycle::Shutdown,
@@ -193,7 +194,8 @@ impl Gateway {
             .add(Messages::server(storage.clone(), registry.clone()))
             .add(GroupCalls::server(storage.clone(), registry.clone()))
             .add(Calls::server(storage.clone(), registry.clone()))
-            .add(Payments::server(storage.clone(), registry.clone()));
+            .add(Payments::server(storage.clone(), registry.clone()))
+            .add(Queues::server(storage.clone(), registry.clone()));
         if let Some(sandbox) = sandbox {
             let control = SandboxServiceServer::new(sandbox.service())
                 .accept_compressed(CompressionEncoding::Gzip)

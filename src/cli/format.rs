@@ -9,7 +9,7 @@ use pbjson_types::Timestamp;
 use crate::proto::v1::{
     Call, Chat, ConnectionUpdated, Contact, Event, Group, Instance, InstanceState, Message,
     MessageContent, MessageDeletionScope, MessageStatus, MessageUpdateCause, Network, Party,
-    Payment, event::Payload,
+    Payment, Queue, event::Payload,
 };
 
 /// A text without anything that moves a cursor, starts a new line or turns the direction of writing.
@@ -277,8 +277,43 @@ fn payload(payload: &Payload) -> String {
             let id = media.map(|media| plain(&media.id)).unwrap_or_default();
             format!("{id} is {}", state.to_lowercase().replace('_', " "))
         }
+        Payload::SendStarted(one) => one.queue.as_ref().map(queue).unwrap_or_default(),
+        Payload::SendProgress(one) => format!("{} is at {} %", plain(&one.queue_id), one.progress),
+        Payload::SendFailed(one) => {
+            let item = one.item.as_ref();
+            let position = item.map_or(0, |item| item.position);
+            let reason = item.map(|item| plain(&item.reason)).unwrap_or_default();
+            format!("{}: recipient {position}: {reason}", plain(&one.queue_id))
+        }
+        Payload::SendCompleted(one) => one.queue.as_ref().map(queue).unwrap_or_default(),
+        Payload::QueuePaused(one) => one.queue.as_ref().map(queue).unwrap_or_default(),
+        Payload::QueueResumed(one) => one.queue.as_ref().map(queue).unwrap_or_default(),
+        Payload::QueueUpdated(one) => one.queue.as_ref().map(queue).unwrap_or_default(),
+        Payload::QueueDeleted(one) => one.queue.as_ref().map(queue).unwrap_or_default(),
         Payload::Unmapped(one) => format!("{} ({} bytes)", plain(&one.name), one.raw.len()),
     }
+}
+
+/// A mailing list on one line.
+pub fn queue(one: &Queue) -> String {
+    let state = word(one.state().as_str_name(), "QUEUE_STATE_");
+    let counts = one.counts.unwrap_or_default();
+    let name = match one.name.as_str() {
+        "" => String::new(),
+        name => format!(" {}", plain(name)),
+    };
+    let why = match one.state_reason.as_str() {
+        "" => String::new(),
+        why => format!(": {}", plain(why)),
+    };
+    format!(
+        "{}{name}  {state}  {} sent, {} failed, {} to go of {}{why}",
+        plain(&one.id),
+        counts.sent,
+        counts.failed,
+        counts.waiting + counts.sending,
+        counts.recipients
+    )
 }
 
 fn call(one: &Call) -> String {

@@ -64,13 +64,29 @@ pub enum EventType {
     PaymentCancelled,
     /// `payment.sent`
     PaymentSent,
+    /// `send.started`
+    SendStarted,
+    /// `send.progress`
+    SendProgress,
+    /// `send.failed`
+    SendFailed,
+    /// `send.completed`
+    SendCompleted,
+    /// `queue.paused`
+    QueuePaused,
+    /// `queue.resumed`
+    QueueResumed,
+    /// `queue.updated`
+    QueueUpdated,
+    /// `queue.deleted`
+    QueueDeleted,
     /// `unmapped`
     Unmapped,
 }
 
 impl EventType {
     /// All there are.
-    pub const EVERY: [Self; 27] = [
+    pub const EVERY: [Self; 35] = [
         Self::ConnectionUpdated,
         Self::ConnectionPairing,
         Self::ConnectionPairingTimeout,
@@ -97,6 +113,14 @@ impl EventType {
         Self::PaymentDeclined,
         Self::PaymentCancelled,
         Self::PaymentSent,
+        Self::SendStarted,
+        Self::SendProgress,
+        Self::SendFailed,
+        Self::SendCompleted,
+        Self::QueuePaused,
+        Self::QueueResumed,
+        Self::QueueUpdated,
+        Self::QueueDeleted,
         Self::Unmapped,
     ];
 
@@ -129,6 +153,14 @@ impl EventType {
             Self::PaymentDeclined => "payment.declined",
             Self::PaymentCancelled => "payment.cancelled",
             Self::PaymentSent => "payment.sent",
+            Self::SendStarted => "send.started",
+            Self::SendProgress => "send.progress",
+            Self::SendFailed => "send.failed",
+            Self::SendCompleted => "send.completed",
+            Self::QueuePaused => "queue.paused",
+            Self::QueueResumed => "queue.resumed",
+            Self::QueueUpdated => "queue.updated",
+            Self::QueueDeleted => "queue.deleted",
             Self::Unmapped => "unmapped",
         }
     }

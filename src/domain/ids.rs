@@ -93,6 +93,28 @@ impl fmt::Display for MediaId {
     }
 }
 
+/// A mailing list's public id, in the order of their creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub Uuid);
+
+impl QueueId {
+    /// A new one, later than all before.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id in this text, if it has the shape of one.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
 /// An instance's unique name: 1–63 of a–z, 0–9, `-`, `_`, starting with a letter or digit, and not
 /// looking like an id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

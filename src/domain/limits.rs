@@ -70,3 +70,25 @@ pub const DELAY_MS: u32 = 600_000;
 pub const SEND_CONFIRMATION: Duration = Duration::from_secs(20);
 /// How long it waits at most: answers must begin within 90 seconds.
 pub const SEND_CONFIRMATION_MAX: Duration = Duration::from_secs(80);
+/// Most recipients of a mailing list.
+pub const QUEUE_RECIPIENTS: usize = 50_000;
+/// Biggest request that creates one, in bytes.
+pub const QUEUE_REQUEST_BYTES: usize = 16 << 20;
+/// Most mailing lists of an instance that are not done.
+pub const QUEUES_OPEN: usize = 100;
+/// Mailing lists of an instance that are kept when they are done; the oldest go.
+pub const QUEUES_DONE: usize = 100;
+/// Most variables of a recipient, …
+pub const QUEUE_VARIABLES: usize = 50;
+/// … longest name of one, in characters, …
+pub const QUEUE_VARIABLE_CHARS: usize = 64;
+/// … and bytes of all of them together.
+pub const QUEUE_VARIABLES_BYTES: usize = 4_096;
+/// Longest pause before a message of a mailing list, in milliseconds.
+pub const QUEUE_DELAY_MS: u32 = 300_000;
+/// Messages in a minute of a mailing list that names no number, …
+pub const QUEUE_RATE: u32 = 20;
+/// … and the most that one may name.
+pub const QUEUE_RATE_MAX: u32 = 6_000;
+/// Recipients that CreateQueue's answer names as wrong.
+pub const QUEUE_REJECTED: usize = 1_000;

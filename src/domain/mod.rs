@@ -9,6 +9,8 @@ pub mod event_type;
 pub mod ids;
 pub mod limits;
 pub mod media;
+pub mod pace;
 pub mod permission;
 pub mod recipient;
 pub mod session;
+pub mod template;

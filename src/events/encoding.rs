@@ -69,6 +69,14 @@ fn type_of(payload: &Payload) -> EventType {
         Payload::PaymentDeclined(_) => EventType::PaymentDeclined,
         Payload::PaymentCancelled(_) => EventType::PaymentCancelled,
         Payload::PaymentSent(_) => EventType::PaymentSent,
+        Payload::SendStarted(_) => EventType::SendStarted,
+        Payload::SendProgress(_) => EventType::SendProgress,
+        Payload::SendFailed(_) => EventType::SendFailed,
+        Payload::SendCompleted(_) => EventType::SendCompleted,
+        Payload::QueuePaused(_) => EventType::QueuePaused,
+        Payload::QueueResumed(_) => EventType::QueueResumed,
+        Payload::QueueUpdated(_) => EventType::QueueUpdated,
+        Payload::QueueDeleted(_) => EventType::QueueDeleted,
         Payload::Unmapped(_) => EventType::Unmapped,
     }
 }

@@ -15,7 +15,10 @@ use crate::{
     domain::{
         cursor::{LogEpoch, Position},
         event_type::{EventType, Retention},
-        ids::{ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber, MediaId},
+        ids::{
+            ApiKeyId, ContactId, EventId, InstanceId, InstanceName, InstanceNumber, MediaId,
+            QueueId,
+        },
         media::MediaState,
         permission::Permission,
         session::SessionState,
@@ -30,6 +33,10 @@ use crate::{
         device,
         media::{MediaKeep, MediaRow},
         payment::{PaymentQuery, PaymentRow},
+        queue::{
+            CreateQueueOutcome, HoldRow, ItemChange, ItemMark, ItemQuery, ItemRow, NewQueue,
+            QueueApply, QueueRow, QueueStep, QueueStorage,
+        },
         send::{NewSend, SendQuery, SendRow},
     },
 };
@@ -133,6 +140,87 @@ impl Fake {
 
 fn not_faked<T>() -> Result<T> {
     Err(StorageError::Unavailable(anyhow::anyhow!("not faked")))
+}
+
+#[async_trait]
+impl QueueStorage for Fake {
+    async fn create_queue(&self, _: NewQueue, _: EventsOf<QueueRow>) -> Result<CreateQueueOutcome> {
+        not_faked()
+    }
+
+    async fn lookup_queue(&self, _: InstanceNumber, _: QueueId) -> Result<Option<QueueRow>> {
+        not_faked()
+    }
+
+    async fn list_queues(
+        &self,
+        _: InstanceNumber,
+        _: Option<QueueId>,
+        _: usize,
+    ) -> Result<Vec<QueueRow>> {
+        not_faked()
+    }
+
+    async fn list_running_queues(&self, _: InstanceNumber) -> Result<Vec<QueueId>> {
+        not_faked()
+    }
+
+    async fn change_queue(
+        &self,
+        _: InstanceNumber,
+        _: QueueId,
+        _: QueueApply,
+    ) -> Result<Option<QueueRow>> {
+        not_faked()
+    }
+
+    async fn delete_queue(
+        &self,
+        _: InstanceNumber,
+        _: QueueId,
+        _: EventsOf<QueueRow>,
+    ) -> Result<bool> {
+        not_faked()
+    }
+
+    async fn list_items(
+        &self,
+        _: InstanceNumber,
+        _: QueueId,
+        _: ItemQuery,
+    ) -> Result<Vec<ItemRow>> {
+        not_faked()
+    }
+
+    async fn accept_item(
+        &self,
+        _: MessageRow,
+        _: ItemMark,
+        _: Vec<NewEvent>,
+    ) -> Result<AcceptOutcome> {
+        not_faked()
+    }
+
+    async fn change_item(
+        &self,
+        _: InstanceNumber,
+        _: ItemChange,
+        _: EventsOf<QueueStep>,
+    ) -> Result<Option<QueueRow>> {
+        not_faked()
+    }
+
+    async fn has_received(&self, _: InstanceNumber, _: Vec<String>) -> Result<bool> {
+        not_faked()
+    }
+
+    async fn lookup_hold(&self, _: InstanceNumber) -> Result<Option<HoldRow>> {
+        not_faked()
+    }
+
+    async fn store_hold(&self, _: InstanceNumber, _: HoldRow) -> Result<()> {
+        not_faked()
+    }
 }
 
 #[async_trait]
@@ -427,6 +515,10 @@ impl Storage for Fake {
     }
 
     async fn finish_send(&self, _: MessageRow, _: Vec<NewEvent>) -> Result<bool> {
+        not_faked()
+    }
+
+    async fn postpone_sends(&self, _: InstanceNumber, _: &str, _: SystemTime) -> Result<()> {
         not_faked()
     }
 

@@ -22,6 +22,7 @@ pub mod messages;
 pub mod page;
 pub mod payments;
 mod qr;
+pub mod queues;
 mod rates;
 mod requests;
 pub mod server;

@@ -3,7 +3,10 @@
 //! Owns which code belongs to which reason, and that every error carries its reason. Never lets a
 //! driver's words out: they go to our log, inside the span that has the request id.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -134,6 +137,7 @@ fn code(reason: Reason) -> Code {
         | Reason::MediaNotFound
         | Reason::CallNotFound
         | Reason::PaymentNotFound
+        | Reason::QueueNotFound
         | Reason::ApiKeyNotFound => Code::NotFound,
         Reason::InstanceNameTaken => Code::AlreadyExists,
         Reason::InstanceAlreadyPaired
@@ -154,6 +158,7 @@ fn code(reason: Reason) -> Code {
         | Reason::CallEnded
         | Reason::PaymentSettled
         | Reason::PaymentRoleRequired
+        | Reason::QueueCompleted
         | Reason::GroupNotMember
         | Reason::GroupAdminRequired
         | Reason::InviteRevoked
@@ -172,6 +177,8 @@ fn code(reason: Reason) -> Code {
         Reason::GroupChangedMeanwhile | Reason::AppStateConflict => Code::Aborted,
         Reason::SlowConsumer
         | Reason::StreamLimit
+        | Reason::NewChatsHeld
+        | Reason::QueuesTooMany
         | Reason::RateLimited
         | Reason::OutboxFull
         | Reason::WhatsappRateLimited => Code::ResourceExhausted,
@@ -277,6 +284,32 @@ impl From<WaError> for Status {
             WaError::NoChoice { field, why } => field_invalid(field, why),
             WaError::NobodyToMention(_) => refuse(Reason::RecipientNotOnWhatsapp, sentence)
                 .field("mentions.mentioned", "must name WhatsApp accounts")
+                .into(),
+            WaError::NewChatsHeld { until, .. } => {
+                let wait = until
+                    .duration_since(SystemTime::now())
+                    .unwrap_or(RETRY_SOON);
+                refuse(Reason::NewChatsHeld, sentence)
+                    .with("until", rfc3339(until).unwrap_or_default())
+                    .field("recipient", "must have written to the account")
+                    .retry_after(wait)
+                    .into()
+            }
+            WaError::TurnIsOver | WaError::TurnComesTwice => {
+                tracing::error!("a turn of a mailing list was asked for by a caller");
+                internal()
+            }
+            WaError::QueueNotFound => refuse(Reason::QueueNotFound, sentence)
+                .field("queue_id", "must be the id of a mailing list")
+                .into(),
+            WaError::QueueCompleted => refuse(Reason::QueueCompleted, sentence)
+                .field(
+                    "queue_id",
+                    "must be the id of a mailing list that is not done",
+                )
+                .into(),
+            WaError::TooManyQueues => refuse(Reason::QueuesTooMany, sentence)
+                .with("limit", limits::QUEUES_OPEN)
                 .into(),
             WaError::CallNotFound => refuse(Reason::CallNotFound, sentence)
                 .field("call_id", "must be the id of a call from call.updated")
@@ -395,6 +428,18 @@ pub(super) fn text_too_long(field: &str, sentence: String, limit: usize) -> Stat
         .with("limit", limit)
         .field(field, format!("must have at most {limit} characters"))
         .into()
+}
+
+/// The same error of a message that is a part of this field.
+pub(super) fn inside(field: &str, status: &Status) -> Status {
+    let mut details = status.get_error_details();
+    if let Some(mut bad) = details.bad_request().cloned() {
+        for violation in &mut bad.field_violations {
+            violation.field = format!("{field}.{}", violation.field);
+        }
+        details.set_bad_request(bad.field_violations);
+    }
+    Status::with_error_details(status.code(), status.message(), details)
 }
 
 /// A fault of ours. Whoever finds one logs it.

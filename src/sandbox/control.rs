@@ -399,6 +399,19 @@ impl SandboxService for ControlService {
         Ok(Response::new(pb::ReinstallPhoneResponse { phone }))
     }
 
+    async fn limit_strangers(
+        &self,
+        request: Request<pb::LimitStrangersRequest>,
+    ) -> Answer<pb::LimitStrangersResponse> {
+        let request = request.into_inner();
+        let phone = number("phone", &request.phone)?;
+        let length = duration("length", request.length.unwrap_or_default())?;
+        let end = self.sandbox.limit_strangers(phone, length)?;
+        Ok(Response::new(pb::LimitStrangersResponse {
+            end_time: Some(timestamp(end)),
+        }))
+    }
+
     async fn drop_connection(
         &self,
         request: Request<pb::DropConnectionRequest>,

@@ -32,6 +32,7 @@ mod queue;
 mod router;
 mod status;
 mod store;
+mod strangers;
 mod typing;
 mod wire;
 mod wire_log;
@@ -43,7 +44,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures::Stream;
@@ -246,6 +247,16 @@ impl Sandbox {
     /// who talk with it are told. What it has seen stays.
     pub async fn reinstall_phone(&self, number: Number) -> Result<(), SandboxError> {
         self.network.find_phone(number)?.reinstall().await
+    }
+
+    /// Lets an account write only to those it has exchanged messages with, for so long; zero ends it.
+    pub fn limit_strangers(
+        &self,
+        number: Number,
+        length: Duration,
+    ) -> Result<SystemTime, SandboxError> {
+        let end = self.network.lock().limit_strangers(number, length)?;
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(end))
     }
 
     /// Cuts the connection of a device, as a dead network would.

@@ -129,6 +129,8 @@ pub struct State {
     pub(super) tasks: TaskTracker,
     pub(super) network: Weak<Network>,
     login_failures: Vec<PlannedFailure>,
+    /// Until when an account may write only to those it knows, in unix seconds.
+    pub(super) limited: HashMap<Number, u64>,
     delayed: Arc<Semaphore>,
     stop: CancellationToken,
     last_id: u64,
@@ -203,6 +205,7 @@ impl Network {
                 tasks: tasks.clone(),
                 network: network.clone(),
                 login_failures: Vec::new(),
+                limited: HashMap::new(),
                 delayed: Arc::new(Semaphore::new(MAX_DELAYED)),
                 stop: stop.clone(),
                 // Ids of a run must not meet those of the run before in a client's memory.

@@ -185,6 +185,7 @@ impl State {
             .get(&from.number)
             .ok_or(WireError::FORBIDDEN)?;
         let (recipient, chat_namespace) = self.account_of(to).ok_or(WireError::NOT_FOUND)?;
+        self.check_stranger(sender, recipient)?;
         let chat = recipient.jid(chat_namespace);
         let (envelope, extras) = (envelope(id, sender, node), extras(node));
 

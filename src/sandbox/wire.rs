@@ -31,6 +31,8 @@ impl WireError {
     pub const FULL: Self = Self(419, "resource-limit");
     /// The message names people by the other of their two names.
     pub const STALE_ADDRESSING: Self = Self(421, "stale-addressing-mode");
+    /// The sender may not write to those who do not know it, for now.
+    pub const STRANGER: Self = Self(463, "stranger");
     /// Our storage failed.
     pub const INTERNAL: Self = Self(500, "internal-server-error");
     /// This network does not do that.

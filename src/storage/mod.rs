@@ -10,6 +10,7 @@ pub mod contact;
 pub mod device;
 pub mod media;
 pub mod payment;
+pub mod queue;
 pub mod request;
 pub mod send;
 pub mod sqlite;
@@ -447,6 +448,10 @@ pub enum AcceptOutcome {
     Full,
     /// The request id was used before with another body, which differs in these fields.
     Reused(Vec<String>),
+    /// It is that of a recipient of a mailing list whose turn it is not: paused, deleted, or done before.
+    Withdrawn,
+    /// It is that of a recipient of a mailing list who has another turn under another name.
+    Twice,
 }
 
 /// A group as it is kept. Its key is (instance, jid).
@@ -548,7 +553,7 @@ pub enum RevokeOutcome {
 
 /// The store. One process, one database; any number of readers, one order of writes.
 #[async_trait]
-pub trait Storage: Send + Sync + 'static {
+pub trait Storage: queue::QueueStorage + Send + Sync + 'static {
     // The database itself.
 
     /// Whether writes go through, as of the last one tried; a probe write is tried every few
@@ -743,6 +748,13 @@ pub trait Storage: Send + Sync + 'static {
     /// Stores the message that a send has become, with its events, in place of the send with its id.
     /// False, and nothing done, where none waits (any more).
     async fn finish_send(&self, message: MessageRow, events: Vec<NewEvent>) -> Result<bool>;
+    /// Lets none of the sends to a recipient be due before a time. Their order stays.
+    async fn postpone_sends(
+        &self,
+        instance: InstanceNumber,
+        recipient: &str,
+        until: SystemTime,
+    ) -> Result<()>;
     /// Finds a send by WhatsApp's id.
     async fn lookup_send(
         &self,

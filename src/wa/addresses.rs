@@ -46,6 +46,13 @@ impl Address {
         party([Some(&self.to), self.other.as_ref()], "")
     }
 
+    /// One name of it, the same whichever it was given by: the number where it is known.
+    pub(super) fn person(&self) -> String {
+        let names = [Some(&self.to), self.other.as_ref()].into_iter().flatten();
+        let number = names.clone().find(|jid| jid.is_pn());
+        number.unwrap_or(&self.to).to_string()
+    }
+
     /// The hidden identity, where it is known.
     pub(super) fn lid(&self) -> Option<&Jid> {
         [Some(&self.to), self.other.as_ref()]

@@ -1,5 +1,7 @@
 //! What can go wrong between a caller and WhatsApp.
 
+use std::time::SystemTime;
+
 use super::{app_state::AppStateFault, groups::GroupRefusal};
 use crate::{
     domain::{ids::InstanceName, session::SessionState},
@@ -67,6 +69,31 @@ pub enum WaError {
     /// Somebody to mention has no account.
     #[error("WhatsApp knows no account of somebody to mention")]
     NobodyToMention(String),
+    /// WhatsApp limits whom the account may write to.
+    #[error(
+        "WhatsApp limits whom the account may write to, and the recipient never wrote to it: {reason}"
+    )]
+    NewChatsHeld {
+        /// Until when.
+        until: SystemTime,
+        /// Why, with WhatsApp's code.
+        reason: String,
+    },
+    /// The turn of a recipient of a mailing list is over: it was paused or deleted.
+    #[error("the recipient's turn is over")]
+    TurnIsOver,
+    /// A recipient of a mailing list has another turn under another name.
+    #[error("another recipient of the list is the same")]
+    TurnComesTwice,
+    /// The instance has no such mailing list.
+    #[error("the instance has no mailing list with this id")]
+    QueueNotFound,
+    /// The mailing list is done.
+    #[error("the mailing list is done")]
+    QueueCompleted,
+    /// There are too many mailing lists.
+    #[error("the instance has too many mailing lists that are not done")]
+    TooManyQueues,
     /// The instance knows no such call.
     #[error("the instance knows no call with this id")]
     CallNotFound,

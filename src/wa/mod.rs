@@ -25,6 +25,7 @@ mod outbound;
 mod pairing;
 mod payments;
 mod polls;
+mod queues;
 mod redelivery;
 mod registry;
 mod session;
@@ -51,4 +52,7 @@ pub use outbound::{
 };
 pub use pairing::{PairStep, PairingMethod, RefusedReason};
 pub use payments::resource as payment_resource;
+pub use queues::{
+    NewList, content_of, filled, has_places, listed, new_item, queue_item_resource, queue_resource,
+};
 pub use registry::Registry;

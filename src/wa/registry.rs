@@ -22,16 +22,17 @@ use super::{
     outbound::{Outbox, OutboxPlace, Outgoing, Unconfirmed},
     pairing::{PairStep, PairingMethod},
     polls,
+    queues::{NewList, Queues},
     session::{self, Answer, Command, Handle, Shared},
 };
 use crate::{
-    domain::ids::InstanceNumber,
+    domain::ids::{InstanceNumber, QueueId},
     events::{self, Log},
     preview::Previews,
     proto::v1::{self, event::Payload},
     storage::{
         InstanceChange, InstanceRow, MessageRow, NameOutcome, Network, NewInstance, RequestMark,
-        Storage, StorageError,
+        Storage, StorageError, queue::QueueRow,
     },
 };
 
@@ -304,6 +305,44 @@ impl Registry {
             handle.calls.clone()
         };
         calls.reject(call_id).await
+    }
+
+    /// Stores a mailing list and begins it.
+    pub async fn create_queue(
+        &self,
+        number: InstanceNumber,
+        new: NewList,
+    ) -> Result<QueueRow, WaError> {
+        self.queues(number)?.create(new).await
+    }
+
+    /// Stops a mailing list after the message that is on its way.
+    pub async fn pause_queue(
+        &self,
+        number: InstanceNumber,
+        id: QueueId,
+    ) -> Result<QueueRow, WaError> {
+        self.queues(number)?.pause(id).await
+    }
+
+    /// Lets a mailing list that was paused go on.
+    pub async fn resume_queue(
+        &self,
+        number: InstanceNumber,
+        id: QueueId,
+    ) -> Result<QueueRow, WaError> {
+        self.queues(number)?.resume(id).await
+    }
+
+    /// Removes a mailing list.
+    pub async fn delete_queue(&self, number: InstanceNumber, id: QueueId) -> Result<(), WaError> {
+        self.queues(number)?.delete(id).await
+    }
+
+    fn queues(&self, number: InstanceNumber) -> Result<Arc<Queues>, WaError> {
+        let sessions = self.sessions();
+        let handle = sessions.get(&number).ok_or(WaError::InstanceNotFound)?;
+        Ok(handle.queues.clone())
     }
 
     fn outbox(&self, number: InstanceNumber) -> Result<Arc<Outbox>, WaError> {

@@ -34,6 +34,7 @@ use super::{
     networks::Networks,
     outbound::{self, Outbox},
     pairing::{PairStep, Pairing, PairingMethod, RefusedReason},
+    queues::Queues,
     store::DeviceBackend,
 };
 use crate::{
@@ -104,6 +105,7 @@ pub(super) struct Handle {
     pub(super) groups: Arc<Groups>,
     pub(super) calls: Arc<Calls>,
     pub(super) app_state: Arc<AppState>,
+    pub(super) queues: Arc<Queues>,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -143,6 +145,13 @@ pub(super) fn spawn(
         open.clone(),
         stop.clone(),
     );
+    let queues = Queues::spawn(
+        shared.storage.clone(),
+        seen.clone(),
+        open.clone(),
+        outbox.clone(),
+        stop.clone(),
+    );
     let calls = Calls::spawn(
         shared.storage.clone(),
         seen,
@@ -172,6 +181,7 @@ pub(super) fn spawn(
         groups,
         calls,
         app_state,
+        queues,
         task: tokio::spawn(session.run(first_delay)),
     }
 }

@@ -27,6 +27,7 @@ mod media;
 mod outbox;
 mod pairing;
 mod previews;
+mod queues;
 mod refused;
 mod reinstalled;
 mod statuses;

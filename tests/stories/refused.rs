@@ -48,10 +48,13 @@ async fn statuses(
 async fn a_refusal_is_told_with_its_reason_and_the_next_message_goes_through() {
     let mut stage = Stage::new().await;
     let api = stage.api().await;
-    let (_, owner) = stage.open_instance(&api, "one").await;
+    let (one, owner) = stage.open_instance(&api, "one").await;
     let phone = stage.phone("Peer").await;
     let to = phone.number.to_string();
     let mut watcher = Watcher::from_earliest(&api).await;
+    // Strangers would have to wait after some of these.
+    phone.send(&owner.number.to_string(), "hello").await;
+    watcher.until_received(&one.id, "hello").await;
 
     let mut refused = Vec::new();
     for code in [463, 479, 400, 404, 429, 475, 503, 599] {

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The content, or what is wrong with it. `quoted` is the id of the message that it answers.
-pub(super) fn checked(
+pub(in crate::grpc) fn checked(
     content: Option<send_message_request::Content>,
     quoted: &str,
 ) -> Result<Content, Status> {

@@ -1,6 +1,6 @@
 //! MessageService: checks what a caller wants to say or do, hands it to the instance, shows what is stored.
 
-mod content;
+pub(super) mod content;
 pub(super) mod finding;
 mod options;
 mod outbox;
@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 pub(super) use self::content::most;
-use self::finding::{Pages, QUOTED_ID_BYTES};
+use self::finding::Pages;
+pub(super) use self::finding::QUOTED_ID_BYTES;
 use super::{
     access,
     deadline::Deadline,
@@ -37,7 +38,7 @@ use crate::{
 const PIN_SECONDS: [u32; 4] = [0, 86_400, 604_800, 2_592_000];
 
 /// When messages may disappear, in seconds; 0 is never.
-const EPHEMERAL_SECONDS: [u32; 4] = [0, 86_400, 604_800, 7_776_000];
+pub(super) const EPHEMERAL_SECONDS: [u32; 4] = [0, 86_400, 604_800, 7_776_000];
 
 /// Most messages that are marked at once.
 const MARKED: usize = 1_000;
@@ -201,6 +202,7 @@ pub(super) fn saying(say: Say, patience: Duration) -> Outgoing {
         forwarded: false,
         view_once: false,
         request: None,
+        item: None,
         patience: Patience {
             until: Progress::Sent,
             time: patience,

@@ -1,4 +1,5 @@
-//! Requests in the form of GraphQL (`w:mex`): settings of groups that are asked for in no other way.
+//! Requests in the form of GraphQL (`w:mex`): settings of groups that are asked for in no other way, and whom an
+//! account may write to.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -14,6 +15,9 @@ use crate::sandbox::{
 
 /// The stored query by which clients change a group.
 const UPDATE_GROUP: &str = "9418211574894172";
+
+/// The stored query by which clients ask whether they may write to strangers.
+const STRANGERS: &str = "23983697327930364";
 
 #[derive(Deserialize)]
 struct Query {
@@ -42,10 +46,23 @@ fn for_members(word: &str, words: [&str; 2]) -> Result<bool, WireError> {
     at.map(|at| at == 0).ok_or(WireError::BAD_REQUEST)
 }
 
+fn strangers(state: &State, from: DeviceAddress) -> String {
+    let until = state.limited_until(from.number);
+    let told = json!({
+        "is_active": until.is_some(),
+        "time_enforcement_ends": until.map(|until| until.to_string()),
+        "enforcement_type": until.map(|_| "DEFAULT"),
+    });
+    json!({"data": {"xwa2_fetch_account_reachout_timelock": told}}).to_string()
+}
+
 pub(super) fn answer(state: &mut State, from: DeviceAddress, node: &Node) -> Answer {
     let query = node
         .get_optional_child("query")
         .ok_or(WireError::BAD_REQUEST)?;
+    if wire::is(query, "query_id", STRANGERS) {
+        return Ok(vec![wire::leaf("result", strangers(state, from))]);
+    }
     if !wire::is(query, "query_id", UPDATE_GROUP) {
         return Err(WireError::NOT_IMPLEMENTED);
     }

@@ -17,7 +17,7 @@ use super::Options;
 use crate::storage::{Result, StorageError};
 
 /// What made each version of the schema from the one before. Never change one, only append.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_groups.sql"),
     include_str!("migrations/0003_contacts.sql"),
@@ -27,6 +27,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("migrations/0007_media.sql"),
     include_str!("migrations/0008_marks.sql"),
     include_str!("migrations/0009_sends.sql"),
+    include_str!("migrations/0010_queues.sql"),
     include_str!("migrations/0011_payments.sql"),
 ];
 

@@ -35,8 +35,10 @@ macro_rules! with_columns {
 }
 
 /// All that an instance has beside its own row and its events.
-const PURGES: [&str; 10] = [
+const PURGES: [&str; 12] = [
     "DELETE FROM send WHERE instance = ?",
+    "DELETE FROM queue_item WHERE queue IN (SELECT number FROM queue WHERE instance = ?)",
+    "DELETE FROM queue WHERE instance = ?",
     "DELETE FROM contact WHERE instance = ?",
     "DELETE FROM contact_pair WHERE instance = ?",
     "DELETE FROM contact_alias WHERE instance = ?",
@@ -50,7 +52,8 @@ const PURGES: [&str; 10] = [
 ];
 
 /// All that its device has, and what is known of its account.
-const DEVICE_PURGES: [&str; 8] = [
+const DEVICE_PURGES: [&str; 9] = [
+    "DELETE FROM cold_hold WHERE instance = ?",
     "DELETE FROM call WHERE instance = ?",
     "DELETE FROM group_chat WHERE instance = ?",
     "DELETE FROM group_sync WHERE instance = ?",

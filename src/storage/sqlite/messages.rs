@@ -9,14 +9,14 @@ use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{
-    error, media, payments, requests, rows, sends, time, transaction::Transaction, unit::Unit,
-    writer::Work,
+    error, media, payments, queues, requests, rows, sends, time, transaction::Transaction,
+    unit::Unit, writer::Work,
 };
 use crate::{
     domain::ids::InstanceNumber,
     storage::{
         AcceptOutcome, Effects, EffectsOf, Late, MessageChange, MessageRecord, MessageRow,
-        NewEvent, RequestMark, Result, StatusRise,
+        NewEvent, RequestMark, Result, StatusRise, queue::ItemMark,
     },
 };
 
@@ -309,6 +309,8 @@ async fn rewrite(connection: &mut SqliteConnection, row: &MessageRow) -> Result<
 pub(super) struct AcceptMessage {
     pub(super) message: MessageRow,
     pub(super) request: Option<RequestMark>,
+    /// The recipient of a mailing list whose message it is.
+    pub(super) item: Option<ItemMark>,
     pub(super) events: Vec<NewEvent>,
 }
 
@@ -329,6 +331,11 @@ impl Work for AcceptMessage {
             && let Some(seen) = seen_before(unit, self.message.instance, request).await?
         {
             return Ok(seen);
+        }
+        if let Some(item) = &self.item
+            && let Some(not_so) = queues::mark(unit, &self.message, item).await?
+        {
+            return Ok(not_so);
         }
         unit.insert_outbound(self.message.clone());
         unit.append(self.events.iter().cloned())?;

@@ -17,6 +17,7 @@ mod media;
 mod merging;
 mod messages;
 mod payments;
+mod queues;
 mod reading;
 mod recent;
 mod remembered;
@@ -355,6 +356,7 @@ impl Storage for SqliteStorage {
             .write(messages::AcceptMessage {
                 message,
                 request,
+                item: None,
                 events,
             })
             .await
@@ -447,6 +449,20 @@ impl Storage for SqliteStorage {
         self.writer
             .steps((message, events), |work, unit| {
                 Box::pin(sends::finish(work, unit))
+            })
+            .await
+    }
+
+    async fn postpone_sends(
+        &self,
+        instance: InstanceNumber,
+        recipient: &str,
+        until: SystemTime,
+    ) -> Result<()> {
+        let postponed = (instance, recipient.to_owned(), until);
+        self.writer
+            .steps(postponed, |work, unit| {
+                Box::pin(sends::postpone(work, unit))
             })
             .await
     }

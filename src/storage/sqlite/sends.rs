@@ -138,6 +138,23 @@ pub(super) async fn finish(
     Ok(true)
 }
 
+/// Lets none of the sends to a recipient be due before a time.
+pub(super) async fn postpone(
+    (instance, recipient, until): &(InstanceNumber, String, SystemTime),
+    unit: &mut Unit,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE send SET begin_time = max(begin_time, ?1), due_time = max(due_time, ?1) \
+         WHERE instance = ?2 AND recipient = ?3",
+    )
+    .bind(micros(*until))
+    .bind(instance.0)
+    .bind(&**recipient)
+    .execute(unit.connection().await?)
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn find(
     connection: &mut SqliteConnection,
     instance: InstanceNumber,

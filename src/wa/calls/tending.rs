@@ -234,6 +234,7 @@ fn outgoing(row: &CallRow, recipient: Recipient) -> Outgoing {
         album: String::new(),
         fetch_preview: false,
         mentions: Mentions::default(),
+        item: None,
         request: Some(RequestMark {
             api_key: ApiKeyId::of_wagate(),
             method: METHOD,

@@ -74,7 +74,7 @@ impl Outbox {
         if !kept.await? {
             return Err(wrong(MediaError::NotFound));
         }
-        put_source(
+        give_source(
             content,
             v1::MediaSource {
                 source: Some(Source::MediaId(row.id.to_string())),
@@ -114,6 +114,29 @@ impl Outbox {
         let left = left.map_err(|NotLeft { status, cause }| WaError::NotLeft { status, cause })?;
         Ok(Some(Filed { id: row.id, left }))
     }
+
+    /// Takes the file of a content in, if it has one, so that it can be sent many times.
+    pub(in crate::wa) async fn take_in(&self, content: &mut Content) -> Result<(), WaError> {
+        let mut taken = content.clone();
+        let Some((kind, source)) = take_source(&mut taken) else {
+            return Ok(());
+        };
+        let wrong = |error| WaError::File {
+            kind: kind.as_str(),
+            error,
+        };
+        let media = self.uploads.media();
+        let row = find(media, &self.row(), kind, &source)
+            .await
+            .map_err(wrong)?;
+        fits(media, kind, &row).map_err(wrong)?;
+        let source = v1::MediaSource {
+            source: Some(Source::MediaId(row.id.to_string())),
+            ..source
+        };
+        give_source(content, source);
+        Ok(())
+    }
 }
 
 /// Where the bytes of a content are, which nobody is told again.
@@ -130,15 +153,16 @@ pub(super) fn take_source(content: &mut Content) -> Option<(MediaKind, v1::Media
 }
 
 /// Says where the bytes of a content are.
-fn put_source(content: &mut Content, source: v1::MediaSource) {
-    match content {
-        Content::Image(image) => image.source = Some(source),
-        Content::Video(video) => video.source = Some(source),
-        Content::Audio(audio) => audio.source = Some(source),
-        Content::Document(document) => document.source = Some(source),
-        Content::Sticker(sticker) => sticker.source = Some(source),
-        _ => {}
-    }
+fn give_source(content: &mut Content, source: v1::MediaSource) {
+    let place = match content {
+        Content::Image(image) => &mut image.source,
+        Content::Video(video) => &mut video.source,
+        Content::Audio(audio) => &mut audio.source,
+        Content::Document(document) => &mut document.source,
+        Content::Sticker(sticker) => &mut sticker.source,
+        _ => return,
+    };
+    *place = Some(source);
 }
 
 /// The media that is meant, taken in if it is not here yet.

@@ -128,6 +128,7 @@ impl Kept {
                 mentioned: people.collect::<Option<_>>()?,
             },
             request: None,
+            item: None,
             // Nobody waits for it but those behind it, so this bounds only what is looked for on its way.
             patience: Patience {
                 until: Progress::Accepted,
@@ -262,6 +263,7 @@ mod tests {
                 }],
             },
             request: None,
+            item: None,
             patience: Patience {
                 until: Progress::Accepted,
                 time: Duration::ZERO,

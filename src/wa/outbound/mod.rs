@@ -3,11 +3,13 @@
 //! Owns the promise that a send happens once: the id is chosen and committed before the socket is
 //! touched, and whatever is tried again is tried under that id. [`composing`] finds out what to
 //! send, [`tending`] lets what has to wait leave when it is due, [`sender`] hands stored messages to the library,
-//! [`status`] stores what became of them, [`refusals`] says why, [`unconfirmed`] shows what is under way.
+//! [`status`] stores what became of them, [`refusals`] says why, [`unconfirmed`] shows what is under way,
+//! [`holding`] keeps WhatsApp's limits on writing to strangers.
 //! Never sends what is not stored.
 
 mod composing;
 mod files;
+mod holding;
 mod kept;
 mod leaving;
 mod marking;
@@ -31,9 +33,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Client;
 
-pub(in crate::wa) use self::timing::seem;
+pub(in crate::wa) use self::timing::{SAY_AGAIN, seem};
 use self::{
     composing::Composed, files::Filed, leaving::Leaving, tending::Tending, waiting::Waiting,
+};
+pub(super) use self::{
+    holding::{Hold, Holds},
+    refusals::is_limit,
 };
 pub use self::{
     paying::{PaymentDemand, PaymentReply},
@@ -55,7 +61,7 @@ use crate::{
     events::timestamp,
     preview::Previews,
     proto::v1::{self, MessageStatus, message_content::Content},
-    storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage},
+    storage::{AcceptOutcome, InstanceRow, MessageRow, RequestMark, Storage, queue::ItemMark},
 };
 
 /// Calls of one instance that may be storing a message at once; more wait their turn.
@@ -109,6 +115,8 @@ pub struct Outgoing {
     pub mentions: Mentions,
     /// The caller's request id, if it gave one.
     pub request: Option<RequestMark>,
+    /// The recipient of a mailing list whose turn it is.
+    pub item: Option<ItemMark>,
     /// How long the caller waits, and for what.
     pub patience: Patience,
     /// When it is to leave.
@@ -133,6 +141,7 @@ pub(super) struct Outbox {
     waiting: Waiting,
     leaving: Leaving,
     tending: Tending,
+    holds: Arc<Holds>,
 }
 
 /// What the outgoing side of an instance is made of.
@@ -146,6 +155,13 @@ pub(super) struct Parts {
     pub(super) uploads: Arc<Uploads>,
     pub(super) previews: Arc<Previews>,
     pub(super) stop: CancellationToken,
+}
+
+/// What is committed with a message.
+struct Marks {
+    request: Option<RequestMark>,
+    item: Option<ItemMark>,
+    expire_time: Option<SystemTime>,
 }
 
 /// A message that is in the database.
@@ -171,6 +187,7 @@ impl Outbox {
             stop,
         } = parts;
         let (accepted, queue) = mpsc::channel(ACCEPTED_AT_ONCE);
+        let holds = Holds::new(storage.clone(), instance.clone(), client.subscribe());
         let outbox = Arc::new(Self {
             storage,
             instance,
@@ -186,6 +203,7 @@ impl Outbox {
             waiting: Waiting::default(),
             leaving: Leaving::default(),
             tending: Tending::default(),
+            holds,
         });
         tokio::spawn(sender::run(outbox.clone(), queue));
         tokio::spawn(tending::run(outbox.clone()));
@@ -207,6 +225,8 @@ impl Outbox {
         let number = self.row().number;
         let pending = MessageStatus::Pending as i32;
         self.fail_all(reason).await?;
+        // It was that account which was limited.
+        self.holds.forget().await;
         loop {
             let rows = self.storage.list_outbound(number, pending, None, PAGE);
             let rows = rows.await?;
@@ -220,6 +240,11 @@ impl Outbox {
             self.raise(ids, MessageStatus::Error, reason.to_owned(), None)
                 .await?;
         }
+    }
+
+    /// WhatsApp's limits on writing to strangers.
+    pub(super) fn holds(&self) -> &Arc<Holds> {
+        &self.holds
     }
 
     pub(super) fn row(&self) -> InstanceRow {
@@ -239,7 +264,8 @@ impl Outbox {
         {
             return self.confirmed(self.seen_before(seen)?, patience).await;
         }
-        if self.has_to_wait(&outgoing).await? {
+        // A mailing list sees to its own turns.
+        if outgoing.item.is_none() && self.has_to_wait(&outgoing).await? {
             return self.wait(outgoing).await;
         }
         let client = self.open_client()?;
@@ -249,14 +275,16 @@ impl Outbox {
         let patience = patience.after(begun.elapsed());
         let place = self.places.clone().acquire_owned();
         let place = place.await.map_err(|_| WaError::ShuttingDown)?;
-        let request = outgoing.request.clone();
-        let expire_time = outgoing.timing.expire_time;
+        let marks = Marks {
+            request: outgoing.request.clone(),
+            item: outgoing.item.take(),
+            expire_time: outgoing.timing.expire_time,
+        };
         let composed = self.compose(&client, outgoing, file).await?;
+        self.holds.check(&composed.to).await?;
         let to = composed.to.clone();
         let progress = patience.until;
-        let storing = self
-            .clone()
-            .store(client, composed, request, expire_time, progress, place);
+        let storing = self.clone().store(client, composed, marks, progress, place);
         let stored = tokio::spawn(storing)
             .await
             .unwrap_or(Err(WaError::ShuttingDown))?;
@@ -275,13 +303,13 @@ impl Outbox {
         self: Arc<Self>,
         client: Arc<Client>,
         composed: Composed,
-        request: Option<RequestMark>,
-        expire_time: Option<SystemTime>,
+        marks: Marks,
         progress: Progress,
         _place: OwnedSemaphorePermit,
     ) -> Result<Stored, WaError> {
         let raw = outbound::encode(&composed.message);
         let (file, shared) = (composed.file, composed.shared);
+        let person = composed.to.person();
         let row = self.row_of(&client, composed, raw, client.generate_message_id());
         // First, so that no message has a file that goes before its time.
         if let Some(file) = file {
@@ -298,18 +326,27 @@ impl Outbox {
         let pending = self.status_event(&row, MessageStatus::Pending);
         // Before it can have risen: then nobody has to look whether it did.
         let risen = self.waiting.until(&row.message_id, progress);
-        self.leaving.hold(&row.message_id, expire_time);
-        let accepted = self
-            .storage
-            .accept_message(row.clone(), request, vec![pending])
-            .await;
+        self.leaving.hold(&row.message_id, marks.expire_time);
+        let events = vec![pending];
+        let accepted = match marks.item {
+            Some(item) => {
+                let item = ItemMark { person, ..item };
+                self.storage.accept_item(row.clone(), item, events).await
+            }
+            None => {
+                let accepted = self
+                    .storage
+                    .accept_message(row.clone(), marks.request, events);
+                accepted.await
+            }
+        };
         if !matches!(accepted, Ok(AcceptOutcome::Accepted)) {
             drop(risen);
             self.waiting.forget();
             self.leaving.forget(&row.message_id);
             return self.seen_before(accepted?).map(Stored::Before);
         }
-        if expire_time.is_some() {
+        if marks.expire_time.is_some() {
             self.tending.look_again();
         }
         crate::crash_points::CrashPoint::SendAccepted.pass();
@@ -371,6 +408,8 @@ impl Outbox {
             AcceptOutcome::Replayed(row) => Ok(*row),
             AcceptOutcome::Waits(send) => Ok(kept::pending(&self.row(), &send)),
             AcceptOutcome::Full => Err(WaError::OutboxFull),
+            AcceptOutcome::Withdrawn => Err(WaError::TurnIsOver),
+            AcceptOutcome::Twice => Err(WaError::TurnComesTwice),
             AcceptOutcome::Reused(fields) => Err(WaError::RequestReused(fields)),
             // A request that is new was not seen before; nothing to return is the same as a clash.
             AcceptOutcome::Accepted => Err(WaError::RequestReused(Vec::new())),

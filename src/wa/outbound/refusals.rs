@@ -21,6 +21,37 @@ pub(super) fn reason(code: &str) -> String {
     format!("{meaning} ({})", label(code))
 }
 
+/// A limit of WhatsApp on what the account may send, beside which nothing is wrong with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// It may not write to people who do not know it.
+    Strangers,
+    /// It has begun too many chats.
+    NewChats,
+    /// It writes too much.
+    Rate,
+}
+
+impl Limit {
+    /// The limit that a code tells of.
+    pub(super) fn of(code: &str) -> Option<Self> {
+        match code {
+            "463" => Some(Self::Strangers),
+            "475" => Some(Self::NewChats),
+            "429" => Some(Self::Rate),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a message was refused, for this reason, only because of a limit.
+pub(in crate::wa) fn is_limit(reason: &str) -> bool {
+    let code = reason
+        .strip_suffix(')')
+        .and_then(|rest| rest.rsplit_once('('));
+    code.is_some_and(|(_, code)| Limit::of(code).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +63,8 @@ mod tests {
             assert!(reason.ends_with(&format!("({code})")), "{reason}");
             assert!(reason.len() > code.len() + 3);
         }
+        assert!(is_limit(&reason("463")) && is_limit(&reason("429")));
+        assert!(!is_limit(&reason("479")) && !is_limit("") && !is_limit("(463"));
         assert!(reason(&"9".repeat(9_000)).len() < 2_000);
     }
 }

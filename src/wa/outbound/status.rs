@@ -19,7 +19,10 @@ use whatsapp_rust::{
     wacore_binary::JidExt as _,
 };
 
-use super::{Outbox, refusals};
+use super::{
+    Outbox,
+    refusals::{self, Limit},
+};
 use crate::{
     crash_points::CrashPoint,
     events,
@@ -49,6 +52,8 @@ struct Told {
     by: Option<Jid>,
     time: SystemTime,
     message_ids: Vec<String>,
+    /// It is refused for a limit of WhatsApp.
+    limit: Option<Limit>,
 }
 
 impl Outbox {
@@ -88,6 +93,7 @@ impl Outbox {
             by: None,
             time: SystemTime::now(),
             message_ids: Vec::new(),
+            limit: None,
         };
         for event in events {
             let next = match &**event {
@@ -150,12 +156,17 @@ impl Outbox {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            limit: None,
         })
     }
 
     /// Stores what was told, with its events; tries until it works or wagate stops.
     async fn settle(&self, told: Told, by: Option<(v1::Party, SystemTime)>) {
         CrashPoint::StatusTold.pass();
+        if let Some(limit) = told.limit {
+            // Before anybody hears of the refusal and sends the next.
+            self.holds.begin(limit, &told.reason).await;
+        }
         let instance = self.row().number;
         loop {
             let raised = self
@@ -310,6 +321,7 @@ fn of_ack(ack: &ServerAck) -> Option<Told> {
         None => (MessageStatus::Sent, String::new()),
         Some(code) => (MessageStatus::Error, refusals::reason(code)),
     };
+    let limit = ack.error.as_deref().and_then(Limit::of);
     Some(Told {
         read: 1,
         status,
@@ -317,5 +329,6 @@ fn of_ack(ack: &ServerAck) -> Option<Told> {
         by: None,
         time: SystemTime::now(),
         message_ids: vec![ack.id.clone()],
+        limit,
     })
 }

@@ -411,7 +411,16 @@ impl Outbox {
         stop: &CancellationToken,
     ) {
         let number = send.instance;
-        match self.try_leave(client, send, stop).await {
+        let left = match self.try_leave(client, send, stop).await {
+            // What is held must not take the place of what may leave.
+            Err(WaError::NewChatsHeld { until, .. }) => {
+                let storage = &self.storage;
+                let postponed = storage.postpone_sends(number, &send.recipient, until);
+                postponed.await.map_err(WaError::Storage)
+            }
+            left => left,
+        };
+        match left {
             Ok(()) => return,
             Err(error) if is_passing(&error) => {
                 tracing::warn!(instance = %number, %error, "a send that waits can't leave yet");
@@ -464,6 +473,7 @@ impl Outbox {
         let file = self.file(client, &mut outgoing).await?;
         self.preview(client, &mut outgoing).await?;
         let composed = self.compose(client, outgoing, file).await?;
+        self.holds.check(&composed.to).await?;
         let raw = outbound::encode(&composed.message);
         let (file, to) = (composed.file, composed.to.clone());
         let row = self.row_of(client, composed, raw, send.message_id.clone());

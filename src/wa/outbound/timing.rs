@@ -2,12 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::{Client, Jid};
 
+use super::Outbox;
+use crate::domain::recipient::Recipient;
+
 /// A chat stops showing what somebody is doing after some 25 seconds, so it is said again this often.
-const SAY_AGAIN: Duration = Duration::from_secs(10);
+pub(in crate::wa) const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long it may take to say it.
+const SAY_TIME: Duration = Duration::from_secs(5);
 
 /// When a message is to leave.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,13 +49,7 @@ pub(in crate::wa) async fn seem(
     stop: &CancellationToken,
 ) {
     while let Ok(left) = until.duration_since(SystemTime::now()) {
-        let shown = match activity {
-            Activity::Composing => client.chatstate().send_composing(chat).await,
-            Activity::Recording => client.chatstate().send_recording(chat).await,
-        };
-        if let Err(error) = shown {
-            tracing::debug!(%error, "a chat is not shown what the account does");
-        }
+        say(client, chat, activity).await;
         tokio::select! {
             () = sleep(left.min(SAY_AGAIN)) => {}
             () = stop.cancelled() => break,
@@ -57,5 +57,31 @@ pub(in crate::wa) async fn seem(
     }
     if let Err(error) = client.chatstate().send_paused(chat).await {
         tracing::debug!(%error, "a chat is not shown that the account does nothing");
+    }
+}
+
+async fn say(client: &Client, chat: &Jid, activity: Activity) {
+    let saying = async {
+        match activity {
+            Activity::Composing => client.chatstate().send_composing(chat).await.is_ok(),
+            Activity::Recording => client.chatstate().send_recording(chat).await.is_ok(),
+        }
+    };
+    if !timeout(SAY_TIME, saying).await.unwrap_or(false) {
+        tracing::debug!("a chat is not shown what the account does");
+    }
+}
+
+impl Outbox {
+    /// Shows a recipient once what the account seems to be doing, for as long as chats show that.
+    pub(in crate::wa) async fn show(
+        &self,
+        client: &Client,
+        recipient: &Recipient,
+        activity: Activity,
+    ) {
+        if let Ok(to) = self.addresses.resolve(client, recipient).await {
+            say(client, &to.to, activity).await;
+        }
     }
 }

@@ -17,7 +17,7 @@ use wagate::proto::{
         contact_service_client::ContactServiceClient, event_service_client::EventServiceClient,
         group_service_client::GroupServiceClient, instance_service_client::InstanceServiceClient,
         media_service_client::MediaServiceClient, message_service_client::MessageServiceClient,
-        payment_service_client::PaymentServiceClient,
+        payment_service_client::PaymentServiceClient, queue_service_client::QueueServiceClient,
     },
 };
 
@@ -95,6 +95,10 @@ impl Api {
 
     pub fn events(&self) -> EventServiceClient<Connection> {
         EventServiceClient::new(self.connection.clone())
+    }
+
+    pub fn queues(&self) -> QueueServiceClient<Connection> {
+        QueueServiceClient::new(self.connection.clone())
     }
 
     /// What health says of the whole server.

@@ -10,6 +10,7 @@ mod marks;
 mod media;
 mod messages;
 mod payments;
+mod queues;
 mod sends;
 mod writer;
 

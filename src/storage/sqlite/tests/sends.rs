@@ -231,3 +231,31 @@ async fn they_go_with_their_instance() {
     let late = storage.finish_send(message(ONE, "chat", "A"), Vec::new());
     assert!(!late.await.unwrap_or(false));
 }
+
+#[tokio::test]
+async fn postponed_sends_keep_their_order_and_are_in_nobodys_way() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let late = NewSend {
+        scheduled: true,
+        not_before: at(500),
+        ..send("held", "late")
+    };
+    for send in [
+        late,
+        send("held", "A"),
+        send("held", "B"),
+        send("peer", "C"),
+    ] {
+        accept(&storage, send).await;
+    }
+    let postponed = storage.postpone_sends(ONE, "held", at(100));
+    postponed.await.unwrap();
+    assert_eq!(list(&storage, SendQuery::Begun(at(99))).await, ["C"]);
+    assert_eq!(list(&storage, SendQuery::Begun(at(100))).await, ["C", "A"]);
+    let due = async |id| find(&storage, id).await.due_time;
+    assert_eq!(due("A").await, at(100));
+    assert_eq!(due("B").await, at(100));
+    assert_eq!(due("late").await, at(500));
+    assert_eq!(due("C").await, at(0));
+}
