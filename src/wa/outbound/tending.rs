@@ -461,8 +461,15 @@ impl Outbox {
             self.fail(send, UNREADABLE).await?;
             return Ok(());
         };
-        let file = self.file(client, &mut outgoing).await?;
-        let composed = self.compose(client, outgoing, file).await?;
+        let composing = async {
+            let file = self.file(client, &mut outgoing).await?;
+            self.compose(client, outgoing, file).await
+        };
+        let composed = tokio::select! {
+            composed = composing => composed?,
+            // A client that was shut down may take its time to say so.
+            () = self.superseded(client) => return Ok(()),
+        };
         let raw = outbound::encode(&composed.message);
         let (file, to) = (composed.file, composed.to.clone());
         let row = self.row_of(client, composed, raw, send.message_id.clone());
