@@ -397,6 +397,18 @@ impl Outbox {
         self.sent_as(&row.message_id).await
     }
 
+    /// Waits until another client has taken the place of this one.
+    async fn superseded(&self, client: &Client) {
+        let mut open = self.client.subscribe();
+        let other = |now: &Option<Arc<Client>>| {
+            now.as_ref()
+                .is_some_and(|now| !std::ptr::eq(Arc::as_ptr(now), client))
+        };
+        if open.wait_for(other).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     pub(super) fn open_client(&self) -> Result<Arc<Client>, WaError> {
         let client = self.client.borrow().clone();
         client.ok_or_else(|| WaError::not_open(self.row()))

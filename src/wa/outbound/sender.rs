@@ -226,7 +226,13 @@ async fn transmit(outbox: &Outbox, client: &Client, one: &InHand) -> Tried {
         (Some(refused), ..) => refused,
         (None, Ok(to), Ok(message)) => {
             let options = SendOptions::default().with_message_id(&row.message_id);
-            match client.send_message_with_options(to, message, options).await {
+            let sending = client.send_message_with_options(to, message, options);
+            let sent = tokio::select! {
+                sent = sending => sent,
+                // A client that was shut down may never answer, and its chat must not stay shut.
+                () = outbox.superseded(client) => return Tried::Failed,
+            };
+            match sent {
                 Ok(_) => {
                     CrashPoint::SendWritten.pass();
                     return Tried::Done;

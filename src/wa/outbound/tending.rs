@@ -470,9 +470,16 @@ impl Outbox {
             self.fail(send, UNREADABLE).await?;
             return Ok(());
         };
-        let file = self.file(client, &mut outgoing).await?;
-        self.preview(client, &mut outgoing).await?;
-        let composed = self.compose(client, outgoing, file).await?;
+        let composing = async {
+            let file = self.file(client, &mut outgoing).await?;
+            self.preview(client, &mut outgoing).await?;
+            self.compose(client, outgoing, file).await
+        };
+        let composed = tokio::select! {
+            composed = composing => composed?,
+            // A client that was shut down may take its time to say so.
+            () = self.superseded(client) => return Ok(()),
+        };
         self.holds.check(&composed.to).await?;
         let raw = outbound::encode(&composed.message);
         let (file, to) = (composed.file, composed.to.clone());
