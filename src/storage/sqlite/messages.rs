@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{
-    error, queues, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work,
+    error, queue_items, requests, rows, time, transaction::Transaction, unit::Unit, writer::Work,
 };
 use crate::{
     domain::ids::InstanceNumber,
@@ -317,7 +317,7 @@ impl Work for AcceptMessage {
             return first.ok_or_else(|| error::strange("a request"));
         }
         if let Some(item) = &self.item
-            && let Some(not_so) = queues::mark(unit, &self.message, item).await?
+            && let Some(not_so) = queue_items::mark(unit, &self.message, item).await?
         {
             return Ok(not_so);
         }

@@ -16,6 +16,7 @@ mod log;
 mod media;
 mod merging;
 mod messages;
+mod queue_items;
 mod queues;
 mod reading;
 mod recent;
