@@ -91,7 +91,7 @@ if [ -z "${ENDPOINT:-}" ]; then start; fi
 call "$ENDPOINT" list
 good list
 for service in wagate.v1.InstanceService wagate.v1.EventService wagate.v1.MessageService wagate.v1.MediaService \
-  wagate.v1.ContactService wagate.v1.GroupService wagate.v1.CallService wagate.v1.PaymentService \
+  wagate.v1.ContactService wagate.v1.GroupService wagate.v1.CallService wagate.v1.PaymentService wagate.v1.QueueService \
   wagate.v1.ApiKeyService grpc.health.v1.Health; do
   shows "^${service//./\\.}\$" list
 done

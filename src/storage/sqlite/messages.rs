@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{
-    error, media, payments, queues, requests, rows, sends, time, transaction::Transaction,
+    error, media, payments, queue_items, requests, rows, sends, time, transaction::Transaction,
     unit::Unit, writer::Work,
 };
 use crate::{
@@ -333,7 +333,7 @@ impl Work for AcceptMessage {
             return Ok(seen);
         }
         if let Some(item) = &self.item
-            && let Some(not_so) = queues::mark(unit, &self.message, item).await?
+            && let Some(not_so) = queue_items::mark(unit, &self.message, item).await?
         {
             return Ok(not_so);
         }

@@ -17,6 +17,7 @@ mod media;
 mod merging;
 mod messages;
 mod payments;
+mod queue_items;
 mod queues;
 mod reading;
 mod recent;

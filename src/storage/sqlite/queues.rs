@@ -5,8 +5,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, sqlite:
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, error, messages, requests, rows,
-    time::{from_micros, micros, rounded},
+    SqliteStorage, error, messages, queue_items, requests, rows,
+    time::{from_micros, micros},
     unit::Unit,
     writer::Work,
 };
@@ -16,8 +16,7 @@ use crate::{
         AcceptOutcome, EventsOf, MessageRow, NewEvent, RequestMark, Result,
         queue::{
             CreateQueueOutcome, HoldRow, ItemChange, ItemCounts, ItemMark, ItemQuery, ItemRow,
-            ItemState, NewItem, NewQueue, QueueApply, QueueRow, QueueState, QueueStep,
-            QueueStorage,
+            NewQueue, QueueApply, QueueRow, QueueState, QueueStep, QueueStorage,
         },
     },
 };
@@ -36,10 +35,6 @@ macro_rules! select_queue {
         )
     };
 }
-
-/// The columns that `item_of` reads.
-const ITEM: &str =
-    "position, recipient, variables, state, message_id, chat, reason, attempts, time";
 
 fn queue_of(row: &SqliteRow) -> Result<(i64, QueueRow)> {
     let unknown = || error::strange("a mailing list");
@@ -76,22 +71,8 @@ fn queue_of(row: &SqliteRow) -> Result<(i64, QueueRow)> {
     Ok((row.try_get(18)?, queue))
 }
 
-fn item_of(row: &SqliteRow) -> Result<ItemRow> {
-    let state = ItemState::from_number(row.try_get(3)?);
-    Ok(ItemRow {
-        position: row.try_get(0)?,
-        recipient: row.try_get(1)?,
-        variables: row.try_get::<Vec<u8>, _>(2)?.into(),
-        state: state.ok_or_else(|| error::strange("a recipient of a mailing list"))?,
-        message_id: row.try_get(4)?,
-        chat: row.try_get(5)?,
-        reason: row.try_get(6)?,
-        attempts: row.try_get(7)?,
-        time: from_micros(row.try_get(8)?),
-    })
-}
-
-async fn find(
+/// Finds a list, with its number.
+pub(super) async fn find(
     connection: &mut SqliteConnection,
     instance: InstanceNumber,
     id: QueueId,
@@ -105,7 +86,11 @@ async fn find(
 }
 
 /// What a row has that changes.
-async fn write(connection: &mut SqliteConnection, number: i64, row: &QueueRow) -> Result<()> {
+pub(super) async fn write(
+    connection: &mut SqliteConnection,
+    number: i64,
+    row: &QueueRow,
+) -> Result<()> {
     sqlx::query(
         "UPDATE queue SET state = ?, state_reason = ?, held_until = ?, account = ?, waiting = ?, \
          sending = ?, sent = ?, failed = ?, invalid = ?, duplicate = ?, update_time = ?, \
@@ -131,7 +116,7 @@ async fn write(connection: &mut SqliteConnection, number: i64, row: &QueueRow) -
 }
 
 /// Completes a list whose last recipient is done.
-fn complete(row: &mut QueueRow) {
+pub(super) fn complete(row: &mut QueueRow) {
     if row.state != QueueState::Completed && row.counts.is_done() {
         row.state = QueueState::Completed;
         row.state_reason.clear();
@@ -187,7 +172,7 @@ impl Work for Create {
         }
         complete(&mut row);
         let number = insert(unit.connection().await?, &row).await?;
-        insert_items(unit, number, micros(row.create_time), &new.items).await?;
+        queue_items::insert(unit, number, micros(row.create_time), &new.items).await?;
         unit.append((self.events)(&row))?;
         Ok(CreateQueueOutcome::Created(Box::new(row)))
     }
@@ -272,27 +257,6 @@ async fn insert(connection: &mut SqliteConnection, row: &QueueRow) -> Result<i64
     Ok(done.last_insert_rowid())
 }
 
-async fn insert_items(unit: &mut Unit, queue: i64, time: i64, items: &[NewItem]) -> Result<()> {
-    let placed: Vec<(i64, &NewItem)> = (0..).zip(items).collect();
-    rows::with_values(
-        &mut unit.transaction,
-        "INSERT INTO queue_item (queue, position, recipient, variables, state, reason, time)",
-        &placed,
-        "",
-        |mut row, (position, item)| {
-            row.push_bind(queue)
-                .push_bind(*position)
-                .push_bind(&*item.recipient)
-                .push_bind(&item.variables[..])
-                .push_bind(item.state as i32)
-                .push_bind(&*item.reason)
-                .push_bind(time);
-        },
-    )
-    .await?;
-    Ok(())
-}
-
 /// One list, and what is done to it.
 struct Change {
     instance: InstanceNumber,
@@ -330,103 +294,6 @@ async fn delete(work: &Delete, unit: &mut Unit) -> Result<bool> {
     Ok(true)
 }
 
-/// Marks the recipient whose message this is; says why not, if it is not its turn.
-pub(super) async fn mark(
-    unit: &mut Unit,
-    message: &MessageRow,
-    mark: &ItemMark,
-) -> Result<Option<AcceptOutcome>> {
-    let found = find(unit.connection().await?, message.instance, mark.queue).await?;
-    let Some((number, mut row)) = found.filter(|(_, row)| row.state == QueueState::Running) else {
-        return Ok(Some(AcceptOutcome::Withdrawn));
-    };
-    let twice: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM queue_item WHERE queue = ? AND person = ? AND person <> '' \
-         AND position <> ? AND state IN (?, ?))",
-    )
-    .bind(number)
-    .bind(&*mark.person)
-    .bind(mark.position)
-    .bind(ItemState::Sending as i32)
-    .bind(ItemState::Sent as i32)
-    .fetch_one(unit.connection().await?)
-    .await?;
-    if twice {
-        return Ok(Some(AcceptOutcome::Twice));
-    }
-    let marked = sqlx::query(
-        "UPDATE queue_item SET state = ?, message_id = ?, chat = ?, person = ?, reason = '', \
-         time = ? WHERE queue = ? AND position = ? AND state = ?",
-    )
-    .bind(ItemState::Sending as i32)
-    .bind(&*message.message_id)
-    .bind(&*message.chat)
-    .bind(&*mark.person)
-    .bind(micros(message.time))
-    .bind(number)
-    .bind(mark.position)
-    .bind(ItemState::Waiting as i32)
-    .execute(unit.connection().await?)
-    .await?;
-    if marked.rows_affected() == 0 {
-        return Ok(Some(AcceptOutcome::Withdrawn));
-    }
-    row.counts.shift(ItemState::Waiting, ItemState::Sending);
-    row.sent_time = Some(message.time);
-    row.update_time = message.time;
-    write(unit.connection().await?, number, &row).await?;
-    Ok(None)
-}
-
-/// One recipient, and what it becomes.
-struct Step {
-    instance: InstanceNumber,
-    change: ItemChange,
-    events: EventsOf<QueueStep>,
-}
-
-async fn change_item(work: &Step, unit: &mut Unit) -> Result<Option<QueueRow>> {
-    let change = &work.change;
-    let found = find(unit.connection().await?, work.instance, change.queue).await?;
-    let Some((number, before)) = found else {
-        return Ok(None);
-    };
-    let mut statement = QueryBuilder::<Sqlite>::new("UPDATE queue_item SET state = ");
-    statement.push_bind(change.to as i32);
-    statement.push(", reason = ").push_bind(&*change.reason);
-    statement.push(", time = ").push_bind(micros(change.time));
-    if change.to == ItemState::Waiting {
-        statement.push(", attempts = attempts + 1");
-    }
-    statement.push(" WHERE queue = ").push_bind(number);
-    statement
-        .push(" AND position = ")
-        .push_bind(change.position);
-    statement
-        .push(" AND state = ")
-        .push_bind(change.from as i32);
-    statement.push(" RETURNING ").push(ITEM);
-    let changed = statement
-        .build()
-        .fetch_optional(unit.connection().await?)
-        .await?;
-    let Some(item) = changed.as_ref().map(item_of).transpose()? else {
-        return Ok(Some(before));
-    };
-    let mut after = before.clone();
-    after.counts.shift(change.from, change.to);
-    after.update_time = rounded(change.time);
-    complete(&mut after);
-    write(unit.connection().await?, number, &after).await?;
-    let step = QueueStep {
-        before,
-        after,
-        item,
-    };
-    unit.append((work.events)(&step))?;
-    Ok(Some(step.after))
-}
-
 async fn store_hold((instance, hold): &(InstanceNumber, HoldRow), unit: &mut Unit) -> Result<()> {
     if unit.is_deleted(*instance)? {
         return Ok(());
@@ -462,34 +329,6 @@ async fn list(
     .fetch_all(readers)
     .await?;
     found.iter().map(|row| Ok(queue_of(row)?.1)).collect()
-}
-
-async fn list_items(
-    readers: &SqlitePool,
-    instance: InstanceNumber,
-    id: QueueId,
-    query: ItemQuery,
-) -> Result<Vec<ItemRow>> {
-    let mut statement = QueryBuilder::<Sqlite>::new("SELECT ");
-    statement.push(ITEM);
-    statement
-        .push(" FROM queue_item WHERE queue = (SELECT number FROM queue WHERE instance = ")
-        .push_bind(instance.0);
-    statement
-        .push(" AND id = ")
-        .push_bind(id.to_string())
-        .push(")");
-    if let Some(state) = query.state {
-        statement.push(" AND state = ").push_bind(state as i32);
-    }
-    if let Some(after) = query.after {
-        statement.push(" AND position > ").push_bind(after);
-    }
-    statement
-        .push(" ORDER BY position LIMIT ")
-        .push_bind(rows::limit(query.limit));
-    let found = statement.build().fetch_all(readers).await?;
-    found.iter().map(item_of).collect()
 }
 
 #[async_trait]
@@ -579,7 +418,7 @@ impl QueueStorage for SqliteStorage {
         id: QueueId,
         query: ItemQuery,
     ) -> Result<Vec<ItemRow>> {
-        list_items(&self.readers, instance, id, query).await
+        queue_items::list(&self.readers, instance, id, query).await
     }
 
     async fn accept_item(
@@ -605,12 +444,12 @@ impl QueueStorage for SqliteStorage {
     ) -> Result<Option<QueueRow>> {
         self.writer
             .steps(
-                Step {
+                queue_items::Step {
                     instance,
                     change,
                     events,
                 },
-                |work, unit| Box::pin(change_item(work, unit)),
+                |work, unit| Box::pin(queue_items::change(work, unit)),
             )
             .await
     }
