@@ -323,7 +323,7 @@ fn pacing(pacing: v1::QueuePacing) -> Result<v1::QueuePacing, Status> {
     )?;
     within(
         "pacing.presence",
-        v1::QueuePresence::try_from(pacing.presence).is_ok(),
+        v1::ChatActivity::try_from(pacing.presence).is_ok(),
         "must be COMPOSING or RECORDING".to_owned(),
     )?;
     let rate = pacing.messages_per_minute.unwrap_or(limits::QUEUE_RATE);

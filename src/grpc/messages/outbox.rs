@@ -41,6 +41,5 @@ fn entry(one: Unconfirmed) -> Result<v1::OutboxEntry, Status> {
         due_time: one.due_time.map(timestamp),
         expire_time: one.expire_time.map(timestamp),
         create_time: Some(timestamp(one.create_time)),
-        queue_id: String::new(),
     })
 }

@@ -84,9 +84,9 @@ impl Order {
                 pacing.delay_max_ms.max(pacing.delay_min_ms),
             ),
             presence: match pacing.presence() {
-                v1::QueuePresence::Unspecified => None,
-                v1::QueuePresence::Composing => Some(Activity::Composing),
-                v1::QueuePresence::Recording => Some(Activity::Recording),
+                v1::ChatActivity::Unspecified => None,
+                v1::ChatActivity::Composing => Some(Activity::Composing),
+                v1::ChatActivity::Recording => Some(Activity::Recording),
             },
             interval: pace::interval(rate),
             window: Plan::window(Some(&pacing)),

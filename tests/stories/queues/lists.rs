@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tonic::Code;
-use wagate::proto::v1::{self, QueueItemState, QueuePresence, QueueState, event::Payload};
+use wagate::proto::v1::{self, ChatActivity, QueueItemState, QueueState, event::Payload};
 
 use super::{crowd, list, to};
 use crate::support::{Stage, Watcher, info, violated_field, within};
@@ -187,7 +187,7 @@ async fn a_pace_is_kept_and_a_presence_shown() {
     request.pacing = Some(v1::QueuePacing {
         delay_min_ms: 200,
         delay_max_ms: 400,
-        presence: QueuePresence::Composing.into(),
+        presence: ChatActivity::Composing.into(),
         messages_per_minute: Some(60),
         ..Default::default()
     });
