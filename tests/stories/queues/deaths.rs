@@ -108,7 +108,7 @@ async fn a_list_survives_being_killed_again_and_again() {
             continue;
         }
         let mut watcher = Watcher::from_earliest(&api).await;
-        for progress in (10..=100).step_by(10) {
+        for progress in 1..=100 {
             watcher.until_progress(&id, progress).await;
         }
         watcher.until_completed(&id).await;
