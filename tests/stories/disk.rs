@@ -1,11 +1,18 @@
 //! The disk is full: nothing is confirmed that is not kept, reads go on, and all of it arrives later.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
+use futures::{FutureExt as _, StreamExt as _};
 use tonic::Code;
 use wagate::proto::v1::{self, StartPosition, subscribe_request::Start};
 
-use crate::support::{Api, Stage, Volume, Watcher, info, within};
+use crate::{
+    queues::{crowd, list, to},
+    support::{Api, Stage, Volume, Watcher, info, within},
+};
 
 /// Large, so that a few of them need room.
 fn long(name: &str) -> String {
@@ -116,4 +123,49 @@ async fn a_full_disk_loses_nothing_and_doubles_nothing() {
     again.until_received(&one.id, "after").await;
     assert_eq!(again.received_texts(&one.id), sent);
     stage.stop_gateway().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_meets_a_full_disk_goes_on_and_gives_nobody_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small");
+    let Some(volume) = Volume::mount(&path, "24m") else {
+        return;
+    };
+    let data_dir = path.join("gateway");
+    let stage = Stage::with(&[("storage.data_dir", data_dir.to_str().unwrap())]).await;
+    let api = stage.api().await;
+    stage.open_instance(&api, "one").await;
+    let phones = crowd(&stage, 60).await;
+    let mut watcher = Watcher::from_earliest(&api).await;
+    let text = long("news");
+    let recipients = phones.iter().map(|phone| to(phone.number, "you")).collect();
+    let mut request = list("one", &text, recipients);
+    if let Some(pacing) = &mut request.pacing {
+        // Slow enough to be caught in the middle.
+        pacing.messages_per_minute = Some(600);
+    }
+    let id = api.create_queue(request).await.queue.unwrap().id;
+    watcher.until_progress(&id, 10).await;
+    volume.fill();
+    until_serving(&api, false).await;
+    let counts = api.queue("one", &id).await.counts.unwrap();
+    assert!(counts.waiting > 0, "{counts:?}");
+    assert_eq!(counts.failed, 0);
+
+    volume.free();
+    until_serving(&api, true).await;
+    watcher.until_completed(&id).await;
+    let counts = api.queue("one", &id).await.counts.unwrap();
+    assert_eq!((counts.sent, counts.failed), (60, 0));
+    for phone in &phones {
+        phone.until_text(&text).await;
+        let mut inbox = Box::pin(stage.network.inbox(phone.number, 0).unwrap());
+        // What comes twice comes under the same id.
+        let mut ids = BTreeSet::new();
+        while let Some(Some(message)) = inbox.next().now_or_never() {
+            ids.insert(message.id);
+        }
+        assert_eq!(ids.len(), 1);
+    }
 }

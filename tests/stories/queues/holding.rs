@@ -11,7 +11,7 @@ use wagate::{
 };
 
 use super::{crowd, list, to};
-use crate::support::{Stage, Watcher, info};
+use crate::support::{Stage, Watcher, info, within};
 
 /// Waits until a list is held, or goes on.
 async fn until_updated(watcher: &mut Watcher, state: QueueState) -> v1::Queue {
@@ -65,6 +65,40 @@ async fn strangers_wait_until_the_time_that_whatsapp_states() {
     let details = refused.get_error_details();
     let wait = details.retry_info().unwrap().retry_delay.unwrap();
     assert!(!wait.is_zero() && wait <= length, "{wait:?}");
+    let text = v1::TextContent {
+        text: "in time".to_owned(),
+        ..Default::default()
+    };
+    let delay = v1::SendDelay {
+        length: Some(v1::send_delay::Length::FixedMs(1)),
+    };
+    let delayed = v1::SendMessageRequest {
+        instance: "one".to_owned(),
+        recipient: stranger.number.to_string(),
+        content: Some(v1::send_message_request::Content::Text(text)),
+        delay: Some(delay),
+        wait_for: v1::WaitFor::Accepted.into(),
+        ..Default::default()
+    };
+    api.messages().send_message(delayed).await.unwrap();
+    // What may wait does, until then.
+    within("a send to be held", async {
+        loop {
+            let request = v1::ListOutboxRequest {
+                instance: "one".to_owned(),
+                ..Default::default()
+            };
+            let found = api.messages().list_outbox(request).await.unwrap();
+            let found = found.into_inner().entries;
+            if let [entry] = &*found
+                && entry.due_time.as_ref().and_then(system_time) == Some(end)
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     let warm = phones[1].number.to_string();
     api.send("one", &warm, "and you").await.unwrap();
     phones[1].until_text("and you").await;
@@ -78,6 +112,7 @@ async fn strangers_wait_until_the_time_that_whatsapp_states() {
     for phone in &phones {
         phone.until_seen("Hi", 1).await;
     }
+    stranger.until_text("in time").await;
     let done = api.queue("one", &id).await.counts.unwrap();
     assert_eq!((done.sent, done.failed), (6, 0));
     let events = watcher.queue_events();

@@ -270,6 +270,7 @@ async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
     assert!(matches!(accepted, AcceptOutcome::Accepted));
     let call = super::calls::call(instance, "C", 1);
     storage.change_call(call, Vec::new()).await.unwrap();
+    super::queues::fill(storage, instance).await;
 }
 
 /// Rows of this instance in every table that has such a column.
@@ -351,7 +352,7 @@ async fn a_deleted_instance_leaves_only_its_tombstone() {
         .accept_message(row, Some(request("late", 1)), Vec::new())
         .await;
     assert!(refused.is_err());
-    assert_eq!(all(&storage).await.len(), 3);
+    assert_eq!(all(&storage).await.len(), 4);
 
     let again = storage.delete_instance(gone.number, quiet()).await;
     assert!(!again.unwrap());

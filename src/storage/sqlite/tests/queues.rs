@@ -55,6 +55,18 @@ fn new(row: QueueRow, items: Vec<NewItem>) -> NewQueue {
     }
 }
 
+/// A list with a recipient, and a hold.
+pub(super) async fn fill(storage: &SqliteStorage, instance: InstanceNumber) {
+    let new = new(queue(instance), items(&[ItemState::Waiting]));
+    storage.create_queue(new, quiet()).await.unwrap();
+    let hold = HoldRow {
+        until: SystemTime::UNIX_EPOCH,
+        reason: "(463)".to_owned(),
+        strikes: 1,
+    };
+    storage.store_hold(instance, hold).await.unwrap();
+}
+
 async fn create(storage: &SqliteStorage, states: &[ItemState]) -> QueueRow {
     let new = new(queue(ONE), items(states));
     match storage.create_queue(new, quiet()).await.unwrap() {
