@@ -12,6 +12,7 @@ mod convert;
 mod gateway;
 mod groups;
 mod idle;
+mod lists;
 mod load;
 mod log;
 mod messages;
@@ -41,6 +42,10 @@ enum Figure {
     Inbound,
     /// Messages from a caller to the network.
     Outbound,
+    /// What it costs that what is sent is on the disk.
+    Durability,
+    /// Mailing lists.
+    Lists,
     /// Texts to a large group.
     Groups,
     /// Open instances that do nothing, and how long they take to come back.
@@ -161,6 +166,8 @@ async fn measure(plan: &Plan, chosen: &[Figure]) -> Table {
             Figure::Convert => convert::measure(plan, &mut table).await,
             Figure::Inbound => messages::inbound(plan, &mut table).await,
             Figure::Outbound => messages::outbound(plan, &mut table).await,
+            Figure::Durability => lists::durability(plan, &mut table).await,
+            Figure::Lists => lists::lists(plan, &mut table).await,
             Figure::Groups => groups::measure(plan, &mut table).await,
             Figure::Idle => idle::measure(plan, &mut table).await,
             Figure::Size => size(&mut table),

@@ -127,6 +127,7 @@ impl Instance {
             Self::Delete(Named { instance }) => {
                 let request = DeleteInstanceRequest {
                     instance: instance.clone(),
+                    ..Default::default()
                 };
                 let answer = client.delete_instance(request).await?.into_inner();
                 output.show(&answer, |_| {

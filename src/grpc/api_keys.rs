@@ -24,9 +24,6 @@ use crate::{
 const INSTANCES_MAX: usize = 1_000;
 const LIST: &str = "ListApiKeys";
 
-/// Under what requests are remembered that belong to no instance; these count from 1.
-const NO_INSTANCE: InstanceNumber = InstanceNumber(0);
-
 /// The service.
 pub(super) struct ApiKeys {
     pub storage: Arc<dyn Storage>,
@@ -61,7 +58,7 @@ impl ApiKeyService for ApiKeys {
         // Beside the answer, which is remembered: the secret is not.
         let (tell, told) = oneshot::channel();
         let (keys, storage) = (self.keys.clone(), self.storage.clone());
-        let done = self.requests.once(NO_INSTANCE, mark, async move {
+        let done = self.requests.once(requests::NO_INSTANCE, mark, async move {
             let (row, secret) = keys.create(new).await?;
             tracing::info!(api_key = %row.id, "an API key was created");
             tell.send(secret.reveal()).ok();

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{
     access, page, qr,
-    requests::{self, Requests, mark_of},
+    requests::{self, NO_INSTANCE, Requests, mark_of},
     status,
 };
 use crate::{
@@ -194,12 +194,22 @@ impl InstanceService for Instances {
         &self,
         request: Request<v1::DeleteInstanceRequest>,
     ) -> Result<Response<v1::DeleteInstanceResponse>, Status> {
-        let name = &request.get_ref().instance;
-        let (_, row) = self
-            .named(&request, Permission::InstancesWrite, name)
-            .await?;
-        self.registry.delete(row.number).await?;
-        Ok(Response::new(v1::DeleteInstanceResponse {}))
+        let caller = access::permit(&request, Permission::InstancesWrite)?;
+        let asked = request.into_inner();
+        let body = v1::DeleteInstanceRequest {
+            request_id: String::new(),
+            ..asked.clone()
+        };
+        // As the caller names it, and of no instance: afterwards nobody knows which one that was.
+        let mark = requests::mark(&caller, "DeleteInstance", &asked.request_id, &body)?;
+        let (storage, registry) = (self.storage.clone(), self.registry.clone());
+        let done = self.requests.once(NO_INSTANCE, mark, async move {
+            let name = &asked.instance;
+            let row = access::instance(storage.as_ref(), &caller, "instance", name).await?;
+            registry.delete(row.number).await?;
+            Ok(v1::DeleteInstanceResponse {})
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn connect_instance(

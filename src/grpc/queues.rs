@@ -9,7 +9,8 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding};
 use super::{
     access, groups,
     messages::{EPHEMERAL_SECONDS, QUOTED_ID_BYTES, content},
-    page, requests,
+    page,
+    requests::{self, Requests, mark_of},
     status::{self, Reason, refuse},
 };
 use crate::{
@@ -39,15 +40,20 @@ const LIST_ITEMS: &str = "ListQueueItems";
 pub struct Queues {
     storage: Arc<dyn Storage>,
     registry: Arc<Registry>,
+    requests: Requests,
 }
 
 impl Queues {
     /// The service, on this store and these sessions.
     pub fn server(storage: Arc<dyn Storage>, registry: Arc<Registry>) -> QueueServiceServer<Self> {
-        QueueServiceServer::new(Self { storage, registry })
-            .max_decoding_message_size(limits::QUEUE_REQUEST_BYTES)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Gzip)
+        QueueServiceServer::new(Self {
+            requests: Requests::new(storage.clone()),
+            storage,
+            registry,
+        })
+        .max_decoding_message_size(limits::QUEUE_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
     }
 
     /// Who calls, and for which instance.
@@ -197,40 +203,55 @@ impl QueueService for Queues {
         &self,
         request: Request<v1::PauseQueueRequest>,
     ) -> Result<Response<v1::PauseQueueResponse>, Status> {
-        let (_, instance, asked) = self
+        let (caller, instance, asked) = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
+        let mark = mark_of!(caller, instance, asked, "PauseQueue")?;
         let id = queue_id(&asked.queue_id)?;
-        let row = self.registry.pause_queue(instance.number, id).await?;
-        Ok(Response::new(v1::PauseQueueResponse {
-            queue: shown(&instance, &row),
-        }))
+        let registry = self.registry.clone();
+        let done = self.requests.once(instance.number, mark, async move {
+            let row = registry.pause_queue(instance.number, id).await?;
+            Ok(v1::PauseQueueResponse {
+                queue: shown(&instance, &row),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn resume_queue(
         &self,
         request: Request<v1::ResumeQueueRequest>,
     ) -> Result<Response<v1::ResumeQueueResponse>, Status> {
-        let (_, instance, asked) = self
+        let (caller, instance, asked) = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
+        let mark = mark_of!(caller, instance, asked, "ResumeQueue")?;
         let id = queue_id(&asked.queue_id)?;
-        let row = self.registry.resume_queue(instance.number, id).await?;
-        Ok(Response::new(v1::ResumeQueueResponse {
-            queue: shown(&instance, &row),
-        }))
+        let registry = self.registry.clone();
+        let done = self.requests.once(instance.number, mark, async move {
+            let row = registry.resume_queue(instance.number, id).await?;
+            Ok(v1::ResumeQueueResponse {
+                queue: shown(&instance, &row),
+            })
+        });
+        Ok(Response::new(done.await?))
     }
 
     async fn delete_queue(
         &self,
         request: Request<v1::DeleteQueueRequest>,
     ) -> Result<Response<v1::DeleteQueueResponse>, Status> {
-        let (_, instance, asked) = self
+        let (caller, instance, asked) = self
             .called(request, Permission::MessagesWrite, |asked| &asked.instance)
             .await?;
+        let mark = mark_of!(caller, instance, asked, "DeleteQueue")?;
         let id = queue_id(&asked.queue_id)?;
-        self.registry.delete_queue(instance.number, id).await?;
-        Ok(Response::new(v1::DeleteQueueResponse {}))
+        let registry = self.registry.clone();
+        let done = self.requests.once(instance.number, mark, async move {
+            registry.delete_queue(instance.number, id).await?;
+            Ok(v1::DeleteQueueResponse {})
+        });
+        Ok(Response::new(done.await?))
     }
 }
 

@@ -33,6 +33,9 @@ use crate::{
 /// Requests of one service that may be at work side by side; equal ones never are.
 const TURNS: usize = 64;
 
+/// What a request counts as that outlives its instance, or is of none.
+pub(super) const NO_INSTANCE: InstanceNumber = InstanceNumber(0);
+
 /// The package of the contract.
 const PACKAGE: &str = "wagate.v1";
 

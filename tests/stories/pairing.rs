@@ -382,10 +382,17 @@ async fn a_deleted_instance_is_gone_with_all_it_had() {
             },
         )
         .await;
-    let request = v1::DeleteInstanceRequest {
+    let mut request = v1::DeleteInstanceRequest {
         instance: "one".to_owned(),
+        request_id: "gone".to_owned(),
     };
-    api.instances().delete_instance(request).await.unwrap();
+    for _ in 0..2 {
+        let deleted = api.instances().delete_instance(request.clone()).await;
+        deleted.unwrap();
+    }
+    request.request_id.clear();
+    let missing = api.instances().delete_instance(request).await.unwrap_err();
+    assert_eq!(info(&missing), "INSTANCE_NOT_FOUND");
     assert!(
         stage
             .network

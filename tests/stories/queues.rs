@@ -101,6 +101,7 @@ impl Api {
         let request = v1::PauseQueueRequest {
             instance: instance.to_owned(),
             queue_id: queue_id.to_owned(),
+            ..Default::default()
         };
         let paused = self.queues().pause_queue(request).await.unwrap();
         paused.into_inner().queue.unwrap()
@@ -110,6 +111,7 @@ impl Api {
         let request = v1::ResumeQueueRequest {
             instance: instance.to_owned(),
             queue_id: queue_id.to_owned(),
+            ..Default::default()
         };
         let resumed = self.queues().resume_queue(request).await.unwrap();
         resumed.into_inner().queue.unwrap()

@@ -126,6 +126,7 @@ async fn media_lie_in_a_bucket() {
     // With the instance its media go, at the next sweep: the start of a gateway is one.
     let request = v1::DeleteInstanceRequest {
         instance: "one".to_owned(),
+        ..Default::default()
     };
     api.instances().delete_instance(request).await.unwrap();
     stage.restart_gateway().await;

@@ -157,15 +157,20 @@ async fn a_list_is_paused_over_a_restart_and_goes_on_with_the_next() {
     let again = v1::PauseQueueRequest {
         instance: "one".to_owned(),
         queue_id: id.clone(),
+        ..Default::default()
     };
     let refused = api.queues().pause_queue(again).await.unwrap_err();
     let wanted = (Code::FailedPrecondition, "QUEUE_COMPLETED".to_owned());
     assert_eq!((refused.code(), info(&refused)), wanted);
-    let gone = v1::DeleteQueueRequest {
+    let mut gone = v1::DeleteQueueRequest {
         instance: "one".to_owned(),
         queue_id: id.clone(),
+        request_id: "gone".to_owned(),
     };
-    api.queues().delete_queue(gone.clone()).await.unwrap();
+    for _ in 0..2 {
+        api.queues().delete_queue(gone.clone()).await.unwrap();
+    }
+    gone.request_id.clear();
     let refused = api.queues().delete_queue(gone).await.unwrap_err();
     assert_eq!(info(&refused), "QUEUE_NOT_FOUND");
     watcher
