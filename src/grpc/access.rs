@@ -41,6 +41,19 @@ pub async fn instance(
         .ok_or_else(|| status::instance_not_found(field, id_or_name))
 }
 
+/// Who calls, the instance that they name in field `instance`, and what they ask of it.
+pub async fn called<T>(
+    storage: &dyn Storage,
+    request: Request<T>,
+    permission: Permission,
+    named: impl Fn(&T) -> &str,
+) -> Result<(Caller, InstanceRow, T), Status> {
+    let caller = permit(&request, permission)?;
+    let asked = request.into_inner();
+    let row = instance(storage, &caller, "instance", named(&asked)).await?;
+    Ok((caller, row, asked))
+}
+
 /// A label for people, such as a display name: at most 64 printable characters.
 pub fn label(field: &str, text: &str) -> Result<(), Status> {
     let limit = crate::domain::limits::LABEL_CHARS;

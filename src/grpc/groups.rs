@@ -65,10 +65,8 @@ impl GroupCalls {
         permission: Permission,
         instance: impl Fn(&T) -> &str,
     ) -> Result<Called<T>, Status> {
-        let caller = access::permit(&request, permission)?;
-        let asked = request.into_inner();
-        let name = instance(&asked);
-        let row = access::instance(self.storage.as_ref(), &caller, "instance", name).await?;
+        let storage = self.storage.as_ref();
+        let (caller, row, asked) = access::called(storage, request, permission, instance).await?;
         let groups = self.registry.groups(row.number)?;
         Ok(Called {
             caller,

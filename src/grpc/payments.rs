@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{
     groups,
-    messages::{self, Called, finding},
+    messages::{self, Called, finding, options},
     page,
     requests::mark_of,
     status::{self, Reason, refuse},
@@ -196,9 +196,7 @@ impl PaymentService for Payments {
         let request = mark_of!(called.caller, called.row, called.asked, "RequestPayment")?;
         let recipient = messages::recipient(&called.asked.recipient)?;
         let payer = payer(&recipient, &called.asked.payer)?;
-        if called.asked.quoted_message_id.len() > finding::QUOTED_ID_BYTES {
-            return Err(status::field_invalid("quoted_message_id", "is too long"));
-        }
+        options::quoted(&called.asked.quoted_message_id)?;
         let content = content(&mut called.asked)?;
         let demand = Box::new(PaymentDemand { content, payer });
         let outgoing = Outgoing {

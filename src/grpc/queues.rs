@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{
     access, groups,
-    messages::{EPHEMERAL_SECONDS, QUOTED_ID_BYTES, content},
+    messages::{content, options},
     page,
     requests::{self, Requests, mark_of},
     status::{self, Reason, refuse},
@@ -63,11 +63,7 @@ impl Queues {
         permission: Permission,
         instance: impl Fn(&T) -> &str,
     ) -> Result<(Caller, InstanceRow, T), Status> {
-        let caller = access::permit(&request, permission)?;
-        let asked = request.into_inner();
-        let name = instance(&asked);
-        let row = access::instance(self.storage.as_ref(), &caller, "instance", name).await?;
-        Ok((caller, row, asked))
+        access::called(self.storage.as_ref(), request, permission, instance).await
     }
 
     async fn find(&self, instance: &InstanceRow, id: QueueId) -> Result<QueueRow, Status> {
@@ -287,17 +283,8 @@ fn new_list(asked: v1::CreateQueueRequest) -> Result<NewList, Status> {
 
 /// What a list says, within WhatsApp's limits as far as they don't depend on the recipient.
 fn checked(message: v1::QueueMessage) -> Result<v1::QueueMessage, Status> {
-    if message.quoted_message_id.len() > QUOTED_ID_BYTES {
-        return Err(status::field_invalid("quoted_message_id", "is too long"));
-    }
-    if let Some(seconds) = message.ephemeral_seconds
-        && !EPHEMERAL_SECONDS.contains(&seconds)
-    {
-        return Err(status::field_invalid(
-            "ephemeral_seconds",
-            "must be 0, 86400, 604800 or 7776000",
-        ));
-    }
+    options::quoted(&message.quoted_message_id)?;
+    options::ephemeral(message.ephemeral_seconds)?;
     if let Some(mentions) = &message.mentions {
         groups::people("mentions.mentioned", mentions.mentioned.clone())?;
     }

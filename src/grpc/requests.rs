@@ -25,8 +25,8 @@ use crate::{
     domain::ids::InstanceNumber,
     proto::DESCRIPTOR_SET,
     storage::{
-        ClaimOutcome, Storage,
-        request::{FieldDigests, RequestMark},
+        Storage,
+        request::{FieldDigests, RequestMark, once},
     },
 };
 
@@ -115,24 +115,17 @@ impl Requests {
         let (storage, turns) = (self.storage.clone(), self.turns.clone());
         let done = tokio::spawn(async move {
             let _turn = turns[turn(&request)].lock().await;
-            match storage.claim_request(instance, request.clone()).await? {
-                ClaimOutcome::New | ClaimOutcome::Unanswered(_) => {}
-                ClaimOutcome::Answered(answer) => return known(&answer),
-                ClaimOutcome::Reused(fields) => return Err(status::request_id_reused(&fields)),
-            }
-            let done = work.await;
-            let kept = match &done {
-                Ok(answer) => {
-                    let answer = answer.encode_to_vec().into();
-                    storage.answer_request(request, answer).await
-                }
-                Err(error) if is_undecided(error.code()) => Ok(()),
-                Err(_) => storage.release_request(request).await,
-            };
-            if let Err(error) = kept {
-                tracing::warn!(%error, "the answer of a request is not kept");
-            }
-            done
+            let is_over = |error: &Status, _| !is_undecided(error.code());
+            let reused = |fields: Vec<String>| status::request_id_reused(&fields);
+            once(
+                storage.as_ref(),
+                instance,
+                request,
+                |_| work,
+                is_over,
+                reused,
+            )
+            .await
         });
         done.await.unwrap_or_else(|_| Err(status::internal()))
     }
@@ -145,13 +138,6 @@ fn turn(request: &RequestMark) -> usize {
     request.method.hash(&mut hasher);
     request.request_id.hash(&mut hasher);
     (hasher.finish() % TURNS as u64) as usize
-}
-
-fn known<T: Message + Default>(answer: &[u8]) -> Result<T, Status> {
-    T::decode(answer).map_err(|error| {
-        tracing::error!(%error, "the answer of a request can't be read");
-        status::internal()
-    })
 }
 
 /// After these it may have been done all the same.

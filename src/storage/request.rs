@@ -2,7 +2,10 @@
 
 use std::time::SystemTime;
 
-use crate::domain::ids::ApiKeyId;
+use prost::Message;
+
+use super::{ClaimOutcome, Storage, StorageError};
+use crate::domain::ids::{ApiKeyId, InstanceNumber};
 
 /// Bytes of a field's digest: enough to tell it from what the same caller said before.
 const FIELD_DIGEST: usize = 8;
@@ -77,6 +80,46 @@ impl FieldDigests {
         }
         fields
     }
+}
+
+/// Does something once per request: a retry gets the answer of the first, and another body under its id what `reused`
+/// makes of the fields that differ. The work hears since when an earlier try has had no answer. A failure is
+/// forgotten with its request where `is_over` says that nothing was done; else a retry does it over.
+pub async fn once<T, E, Work>(
+    storage: &dyn Storage,
+    instance: InstanceNumber,
+    request: RequestMark,
+    work: impl FnOnce(Option<SystemTime>) -> Work,
+    is_over: impl FnOnce(&E, Option<SystemTime>) -> bool,
+    reused: impl FnOnce(Vec<String>) -> E,
+) -> Result<T, E>
+where
+    T: Message + Default,
+    E: From<StorageError>,
+    Work: Future<Output = Result<T, E>>,
+{
+    let begun = match storage.claim_request(instance, request.clone()).await? {
+        ClaimOutcome::New => None,
+        ClaimOutcome::Unanswered(since) => Some(since),
+        ClaimOutcome::Answered(answer) => {
+            let known = T::decode(answer);
+            return known.map_err(|error| StorageError::Corrupt(error.into()).into());
+        }
+        ClaimOutcome::Reused(fields) => return Err(reused(fields)),
+    };
+    let done = work(begun).await;
+    let kept = match &done {
+        Ok(answer) => {
+            let answer = answer.encode_to_vec().into();
+            storage.answer_request(request, answer).await
+        }
+        Err(error) if is_over(error, begun) => storage.release_request(request).await,
+        Err(_) => Ok(()),
+    };
+    if let Err(error) = kept {
+        tracing::warn!(%instance, %error, "the answer of a request is not kept");
+    }
+    done
 }
 
 #[cfg(test)]

@@ -3,51 +3,48 @@
 use std::{sync::Arc, time::SystemTime};
 
 use prost::Message;
+use tokio::sync::Mutex;
 
 use super::error::WaError;
 use crate::{
     domain::ids::InstanceNumber,
-    storage::{ClaimOutcome, RequestMark, Storage, StorageError},
+    storage::{RequestMark, Storage, request::once},
 };
 
-/// Does something once per request: a retry gets the answer of the first. The work hears since when an earlier try has
-/// had no answer.
-pub(super) async fn once<T, Work>(
+/// Does something once per request, in its turn and to its end also if its caller leaves: a retry gets the answer of
+/// the first. The work hears since when an earlier try has had no answer.
+pub(super) async fn in_turn<T, Work>(
+    turns: Arc<Mutex<()>>,
     storage: Arc<dyn Storage>,
     instance: InstanceNumber,
     request: Option<RequestMark>,
-    work: impl FnOnce(Option<SystemTime>) -> Work,
+    work: impl FnOnce(Option<SystemTime>) -> Work + Send + 'static,
 ) -> Result<T, WaError>
 where
-    T: Message + Default,
-    Work: Future<Output = Result<T, WaError>>,
+    T: Message + Default + 'static,
+    Work: Future<Output = Result<T, WaError>> + Send + 'static,
 {
-    let Some(request) = request else {
-        return work(None).await;
-    };
-    let begun = match storage.claim_request(instance, request.clone()).await? {
-        ClaimOutcome::New => None,
-        ClaimOutcome::Unanswered(since) => Some(since),
-        ClaimOutcome::Answered(answer) => {
-            let known = T::decode(answer);
-            return known.map_err(|error| StorageError::Corrupt(error.into()).into());
+    let done = tokio::spawn(async move {
+        let _turn = turns.lock().await;
+        match request {
+            None => work(None).await,
+            Some(request) => {
+                // What an earlier try did is still not known, whatever is wrong now.
+                let is_over = |error: &WaError, begun: Option<SystemTime>| {
+                    !error.is_undecided() && begun.is_none()
+                };
+                let storage = storage.as_ref();
+                once(
+                    storage,
+                    instance,
+                    request,
+                    work,
+                    is_over,
+                    WaError::RequestReused,
+                )
+                .await
+            }
         }
-        ClaimOutcome::Reused(fields) => return Err(WaError::RequestReused(fields)),
-    };
-    let done = work(begun).await;
-    let kept = match &done {
-        Ok(answer) => {
-            let answer = answer.encode_to_vec().into();
-            storage.answer_request(request, answer).await
-        }
-        // Whoever tries again does it over: it may have been done.
-        Err(error) if error.is_undecided() => Ok(()),
-        // What an earlier try did is still not known, whatever is wrong now.
-        Err(_) if begun.is_some() => Ok(()),
-        Err(_) => storage.release_request(request).await,
-    };
-    if let Err(error) = kept {
-        tracing::warn!(%instance, %error, "the answer of a request is not kept");
-    }
-    done
+    });
+    done.await.unwrap_or(Err(WaError::ShuttingDown))
 }

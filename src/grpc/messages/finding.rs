@@ -19,7 +19,7 @@ use crate::{
 pub(in crate::grpc) const SAME_ID: usize = 1_000;
 
 /// Longest id of a message: far longer than WhatsApp's.
-pub(in crate::grpc) const QUOTED_ID_BYTES: usize = 256;
+pub(super) const QUOTED_ID_BYTES: usize = 256;
 
 /// Longest query, in characters.
 const QUERY_CHARS: usize = 256;

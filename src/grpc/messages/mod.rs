@@ -2,7 +2,7 @@
 
 pub(super) mod content;
 pub(super) mod finding;
-mod options;
+pub(super) mod options;
 mod outbox;
 
 use std::{
@@ -14,8 +14,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 pub(super) use self::content::most;
-use self::finding::Pages;
-pub(super) use self::finding::QUOTED_ID_BYTES;
+use self::finding::{Pages, QUOTED_ID_BYTES};
 use super::{
     access,
     deadline::Deadline,
@@ -38,7 +37,7 @@ use crate::{
 const PIN_SECONDS: [u32; 4] = [0, 86_400, 604_800, 2_592_000];
 
 /// When messages may disappear, in seconds; 0 is never.
-pub(super) const EPHEMERAL_SECONDS: [u32; 4] = [0, 86_400, 604_800, 7_776_000];
+const EPHEMERAL_SECONDS: [u32; 4] = [0, 86_400, 604_800, 7_776_000];
 
 /// Most messages that are marked at once.
 const MARKED: usize = 1_000;
@@ -70,12 +69,9 @@ impl<T> Called<T> {
         permission: Permission,
         instance: impl Fn(&T) -> &str,
     ) -> Result<Self, Status> {
-        let caller = access::permit(&request, permission)?;
         let deadline = request.extensions().get::<Deadline>();
         let patience = patience(deadline.map(|Deadline(at)| at.duration_since(Instant::now())));
-        let asked = request.into_inner();
-        let name = instance(&asked);
-        let row = access::instance(storage, &caller, "instance", name).await?;
+        let (caller, row, asked) = access::called(storage, request, permission, instance).await?;
         Ok(Self {
             caller,
             row,
@@ -256,17 +252,8 @@ impl MessageService for Messages {
         let timing = options::timing(&called.asked, progress(wait_for), SystemTime::now())?;
         let asked = called.asked;
         let mentions = asked.mentions.unwrap_or_default();
-        if asked.quoted_message_id.len() > QUOTED_ID_BYTES {
-            return Err(status::field_invalid("quoted_message_id", "is too long"));
-        }
-        if let Some(seconds) = asked.ephemeral_seconds
-            && !EPHEMERAL_SECONDS.contains(&seconds)
-        {
-            return Err(status::field_invalid(
-                "ephemeral_seconds",
-                "must be 0, 86400, 604800 or 7776000",
-            ));
-        }
+        options::quoted(&asked.quoted_message_id)?;
+        options::ephemeral(asked.ephemeral_seconds)?;
         let content = content::checked(asked.content, &asked.quoted_message_id)?;
         content::in_album(&content, &asked.album_message_id)?;
         content::once(&content, asked.view_once, &asked.album_message_id)?;

@@ -1,10 +1,12 @@
-//! When a caller wants a message sent, and what its chat is to show until then.
+//! The options of a message: what it answers, when it disappears, when its caller wants it sent and what its chat is to
+//! show until then.
 
 use std::time::{Duration, SystemTime};
 
 use rand::RngExt as _;
 use tonic::Status;
 
+use super::{EPHEMERAL_SECONDS, finding::QUOTED_ID_BYTES};
 use crate::{
     domain::limits,
     events::system_time,
@@ -12,6 +14,25 @@ use crate::{
     proto::v1::{self, send_delay::Length},
     wa::{Activity, Progress, Timing},
 };
+
+/// The id of a message to answer can be one.
+pub(in crate::grpc) fn quoted(message_id: &str) -> Result<(), Status> {
+    if message_id.len() > QUOTED_ID_BYTES {
+        return Err(status::field_invalid("quoted_message_id", "is too long"));
+    }
+    Ok(())
+}
+
+/// A message may disappear then.
+pub(in crate::grpc) fn ephemeral(seconds: Option<u32>) -> Result<(), Status> {
+    if seconds.is_some_and(|seconds| !EPHEMERAL_SECONDS.contains(&seconds)) {
+        return Err(status::field_invalid(
+            "ephemeral_seconds",
+            "must be 0, 86400, 604800 or 7776000",
+        ));
+    }
+    Ok(())
+}
 
 /// What the options mean now. A delay is drawn here, once.
 pub(super) fn timing(
@@ -41,9 +62,7 @@ pub(super) fn timing(
         }
     }
     let activity = match v1::ChatActivity::try_from(asked.presence) {
-        Ok(v1::ChatActivity::Unspecified) => None,
-        Ok(v1::ChatActivity::Composing) => Some(Activity::Composing),
-        Ok(v1::ChatActivity::Recording) => Some(Activity::Recording),
+        Ok(told) => Activity::of(told),
         Err(_) => {
             let description = "must be COMPOSING or RECORDING";
             return Err(status::field_invalid("presence", description));

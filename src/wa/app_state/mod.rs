@@ -37,7 +37,7 @@ use super::{
     addresses::other_name,
     convert::{NAME_BYTES, ids, rows},
     error::WaError,
-    once::once,
+    once::in_turn,
 };
 use crate::{
     proto::v1::{self, MessageStatus, message_content::Content},
@@ -69,7 +69,7 @@ pub struct AppState {
     instance: watch::Receiver<InstanceRow>,
     client: watch::Receiver<Option<Arc<Client>>>,
     /// One patch at a time.
-    turns: Mutex<()>,
+    turns: Arc<Mutex<()>>,
     echoes: Echoes,
     catching_up: Arc<CatchingUp>,
     stop: CancellationToken,
@@ -98,7 +98,7 @@ impl AppState {
             storage,
             instance,
             client,
-            turns: Mutex::default(),
+            turns: Arc::default(),
             echoes: Echoes::default(),
             catching_up: Arc::default(),
             stop,
@@ -161,14 +161,10 @@ impl AppState {
         T: Message + Default + 'static,
         Work: Future<Output = Result<T, WaError>> + Send + 'static,
     {
-        let state = self.clone();
-        let done = tokio::spawn(async move {
-            let _turn = state.turns.lock().await;
-            let (storage, number) = (state.storage.clone(), state.row().number);
-            let work = |begun| work(state.clone(), begun);
-            once(storage, number, request, work).await
-        });
-        done.await.unwrap_or(Err(WaError::ShuttingDown))
+        let (storage, number) = (self.storage.clone(), self.row().number);
+        let (turns, state) = (self.turns.clone(), self.clone());
+        let work = move |begun| work(state, begun);
+        in_turn(turns, storage, number, request, work).await
     }
 
     /// Has WhatsApp take a mark, then sees that it is applied here.

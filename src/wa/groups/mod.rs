@@ -35,7 +35,7 @@ use self::{
     query::Look,
     tending::Doubts,
 };
-use super::{addresses::Addresses, error::WaError, once::once};
+use super::{addresses::Addresses, error::WaError, once::in_turn};
 use crate::{
     domain::recipient::Recipient,
     proto::v1,
@@ -74,7 +74,7 @@ pub struct Groups {
     addresses: Arc<Addresses>,
     stop: CancellationToken,
     /// One change at a time: a retry waits for what it repeats.
-    turns: Mutex<()>,
+    turns: Arc<Mutex<()>>,
     doubts: SyncMutex<Doubts>,
 }
 
@@ -92,7 +92,7 @@ impl Groups {
             client,
             addresses,
             stop,
-            turns: Mutex::default(),
+            turns: Arc::default(),
             doubts: SyncMutex::default(),
         })
     }
@@ -178,14 +178,10 @@ impl Groups {
         T: Message + Default + 'static,
         Work: Future<Output = Result<T, WaError>> + Send + 'static,
     {
-        let groups = self.clone();
-        let done = tokio::spawn(async move {
-            let _turn = groups.turns.lock().await;
-            let (storage, number) = (groups.storage.clone(), groups.cache.row().number);
-            let work = |begun| work(groups.clone(), begun);
-            once(storage, number, request, work).await
-        });
-        done.await.unwrap_or(Err(WaError::ShuttingDown))
+        let (storage, number) = (self.storage.clone(), self.cache.row().number);
+        let (turns, groups) = (self.turns.clone(), self.clone());
+        let work = move |begun| work(groups, begun);
+        in_turn(turns, storage, number, request, work).await
     }
 }
 

@@ -54,17 +54,8 @@ impl Outbox {
         let Some((kind, source)) = take_source(content) else {
             return Ok(());
         };
-        let wrong = |error| WaError::File {
-            kind: kind.as_str(),
-            error,
-        };
         let instance = self.row();
-        let media = self.uploads.media();
-        let row = find(media, &instance, kind, &source).await.map_err(wrong)?;
-        fits(media, kind, &row).map_err(wrong)?;
-        let format = media.format(&row).await.map_err(wrong)?;
-        let shown = shown(&row, &instance, kind, &source, &format);
-        show(content, shown, &format).map_err(wrong)?;
+        let row = self.shown_file(&instance, content, kind, &source).await?;
         let keep = MediaKeep {
             chat: String::new(),
             message_id: message_id.to_owned(),
@@ -72,15 +63,9 @@ impl Outbox {
         };
         let kept = self.storage.keep_media(instance.number, row.id, keep);
         if !kept.await? {
-            return Err(wrong(MediaError::NotFound));
+            return Err(wrong(kind, MediaError::NotFound));
         }
-        give_source(
-            content,
-            v1::MediaSource {
-                source: Some(Source::MediaId(row.id.to_string())),
-                ..source
-            },
-        );
+        give_source(content, &row, source);
         Ok(())
     }
 
@@ -99,17 +84,8 @@ impl Outbox {
         if let Some(recipient) = &outgoing.recipient {
             self.addresses.resolve(client, recipient).await?;
         }
-        let wrong = |error| WaError::File {
-            kind: kind.as_str(),
-            error,
-        };
         let instance = self.row();
-        let media = self.uploads.media();
-        let row = find(media, &instance, kind, &source).await.map_err(wrong)?;
-        fits(media, kind, &row).map_err(wrong)?;
-        let format = media.format(&row).await.map_err(wrong)?;
-        let shown = shown(&row, &instance, kind, &source, &format);
-        show(content, shown, &format).map_err(wrong)?;
+        let row = self.shown_file(&instance, content, kind, &source).await?;
         let left = self.uploads.leave(client, &row, kind).await;
         let left = left.map_err(|NotLeft { status, cause }| WaError::NotLeft { status, cause })?;
         Ok(Some(Filed { id: row.id, left }))
@@ -121,21 +97,41 @@ impl Outbox {
         let Some((kind, source)) = take_source(&mut taken) else {
             return Ok(());
         };
-        let wrong = |error| WaError::File {
-            kind: kind.as_str(),
-            error,
-        };
-        let media = self.uploads.media();
-        let row = find(media, &self.row(), kind, &source)
-            .await
-            .map_err(wrong)?;
-        fits(media, kind, &row).map_err(wrong)?;
-        let source = v1::MediaSource {
-            source: Some(Source::MediaId(row.id.to_string())),
-            ..source
-        };
-        give_source(content, source);
+        let row = self.fitting(&self.row(), kind, &source).await;
+        let row = row.map_err(|error| wrong(kind, error))?;
+        give_source(content, &row, source);
         Ok(())
+    }
+
+    /// The file of a content of this kind, and the content shows what it is like.
+    async fn shown_file(
+        &self,
+        instance: &InstanceRow,
+        content: &mut Content,
+        kind: MediaKind,
+        source: &v1::MediaSource,
+    ) -> Result<MediaRow, WaError> {
+        let showing = async {
+            let row = self.fitting(instance, kind, source).await?;
+            let format = self.uploads.media().format(&row).await?;
+            let shown = shown(&row, instance, kind, source, &format);
+            show(content, shown, &format)?;
+            Ok(row)
+        };
+        showing.await.map_err(|error| wrong(kind, error))
+    }
+
+    /// The media that is meant, if a content of this kind can have it.
+    async fn fitting(
+        &self,
+        instance: &InstanceRow,
+        kind: MediaKind,
+        source: &v1::MediaSource,
+    ) -> Result<MediaRow, MediaError> {
+        let media = self.uploads.media();
+        let row = find(media, instance, kind, source).await?;
+        fits(media, kind, &row)?;
+        Ok(row)
     }
 }
 
@@ -152,8 +148,16 @@ pub(super) fn take_source(content: &mut Content) -> Option<(MediaKind, v1::Media
     Some((kind, source.take()?))
 }
 
-/// Says where the bytes of a content are.
-fn give_source(content: &mut Content, source: v1::MediaSource) {
+/// What is wrong with the file of a content of this kind.
+fn wrong(kind: MediaKind, error: MediaError) -> WaError {
+    WaError::File {
+        kind: kind.as_str(),
+        error,
+    }
+}
+
+/// Says that the bytes of a content are here, under their handle.
+fn give_source(content: &mut Content, row: &MediaRow, source: v1::MediaSource) {
     let place = match content {
         Content::Image(image) => &mut image.source,
         Content::Video(video) => &mut video.source,
@@ -162,7 +166,10 @@ fn give_source(content: &mut Content, source: v1::MediaSource) {
         Content::Sticker(sticker) => &mut sticker.source,
         _ => return,
     };
-    *place = Some(source);
+    *place = Some(v1::MediaSource {
+        source: Some(Source::MediaId(row.id.to_string())),
+        ..source
+    });
 }
 
 /// The media that is meant, taken in if it is not here yet.

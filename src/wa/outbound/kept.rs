@@ -98,11 +98,7 @@ impl Kept {
 
     /// What the chat shows before it leaves.
     pub(super) fn shows(&self) -> Option<Activity> {
-        match self.activity() {
-            v1::ChatActivity::Unspecified => None,
-            v1::ChatActivity::Composing => Some(Activity::Composing),
-            v1::ChatActivity::Recording => Some(Activity::Recording),
-        }
+        Activity::of(self.activity())
     }
 
     /// As a caller would want it sent now; `None` where that can't be.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_rust::{Client, Jid};
 
 use super::Outbox;
-use crate::domain::recipient::Recipient;
+use crate::{domain::recipient::Recipient, proto::v1};
 
 /// A chat stops showing what somebody is doing after some 25 seconds, so it is said again this often.
 pub(in crate::wa) const SAY_AGAIN: Duration = Duration::from_secs(10);
@@ -37,6 +37,17 @@ pub enum Activity {
     Composing,
     /// Recording a voice note.
     Recording,
+}
+
+impl Activity {
+    /// As a caller says it.
+    pub fn of(told: v1::ChatActivity) -> Option<Self> {
+        match told {
+            v1::ChatActivity::Unspecified => None,
+            v1::ChatActivity::Composing => Some(Self::Composing),
+            v1::ChatActivity::Recording => Some(Self::Recording),
+        }
+    }
 }
 
 /// Shows a chat what the account seems to be doing until then, or until it is stopped; the chat shows nothing

@@ -83,11 +83,7 @@ impl Order {
                 pacing.delay_min_ms,
                 pacing.delay_max_ms.max(pacing.delay_min_ms),
             ),
-            presence: match pacing.presence() {
-                v1::ChatActivity::Unspecified => None,
-                v1::ChatActivity::Composing => Some(Activity::Composing),
-                v1::ChatActivity::Recording => Some(Activity::Recording),
-            },
+            presence: Activity::of(pacing.presence()),
             interval: pace::interval(rate),
             window: Plan::window(Some(&pacing)),
         })
