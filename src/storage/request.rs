@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use prost::Message;
 
-use super::{ClaimOutcome, Storage, StorageError};
+use super::{Storage, StorageError};
 use crate::domain::ids::{ApiKeyId, InstanceNumber};
 
 /// Bytes of a field's digest: enough to tell it from what the same caller said before.
@@ -25,6 +26,19 @@ pub struct RequestMark {
     pub fields: FieldDigests,
     /// Now.
     pub time: SystemTime,
+}
+
+/// What came of claiming a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimOutcome {
+    /// It is new and claimed.
+    New,
+    /// It was claimed at this time with the same body, and never answered.
+    Unanswered(SystemTime),
+    /// It was answered with this.
+    Answered(Bytes),
+    /// It was claimed with another body, which differs in these fields.
+    Reused(Vec<String>),
 }
 
 /// The digests of a body's fields that are set, by their names.
