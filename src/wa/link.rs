@@ -46,6 +46,9 @@ use crate::storage::Network;
 /// Events of the library that may wait for the session; more are counted as lost.
 const EVENTS_WAITING: usize = 4_096;
 
+/// Most events that the session takes at once.
+const EVENTS_AT_ONCE: usize = 256;
+
 /// How long a login may keep its place among the handshakes.
 const LOGIN_TIME: Duration = Duration::from_secs(10);
 
@@ -197,11 +200,17 @@ impl Link {
     pub(super) async fn events(&mut self) -> Vec<Arc<Event>> {
         let mut events = Vec::new();
         tokio::select! {
-            // What it said before it fell still counts.
             biased;
-            _ = self.events.recv_many(&mut events, 256) => {}
+            _ = self.events.recv_many(&mut events, EVENTS_AT_ONCE) => {}
             () = self.watch.panicked() => {}
             () = &mut self.handle => {}
+        }
+        // What it said before it fell still counts, also what came between the looks of one poll: a client's last
+        // word may be that its account is banned, and it stops at once.
+        while events.len() < EVENTS_AT_ONCE
+            && let Ok(event) = self.events.try_recv()
+        {
+            events.push(event);
         }
         if !events.is_empty() {
             let frames = self.client().stats().frames_received;
