@@ -356,7 +356,7 @@ async fn what_was_missed_while_away_is_told_once_and_says_what_it_was() {
     assert_eq!(info(&refused), "CALL_ENDED");
 
     // Nothing waits, and nobody was written to about what nobody rejected.
-    assert_eq!(scene.owner.queued(), 0);
+    scene.owner.until_nothing_waits().await;
     let mark = "nothing before this";
     scene
         .api

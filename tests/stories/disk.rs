@@ -100,12 +100,7 @@ async fn a_full_disk_loses_nothing_and_doubles_nothing() {
         freed.elapsed()
     );
     assert_eq!(watcher.received_texts(&one.id), sent);
-    within("the queue to be empty", async {
-        while owner.queued() > 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    owner.until_nothing_waits().await;
 
     // Both directions are as good as before.
     peer.send(&number, "after").await;

@@ -305,12 +305,7 @@ async fn a_status_comes_once_whether_it_is_delivered_twice_or_late() {
     // A chat keeps its order; two chats need not keep theirs.
     seen.sort_by_key(|text| text == "and a message");
     assert_eq!(seen, wanted);
-    within("an empty queue", async {
-        while owner.queued() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    owner.until_nothing_waits().await;
     // What was acknowledged does not come again.
     stage.restart_gateway().await;
     let api = stage.api().await;

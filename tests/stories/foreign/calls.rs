@@ -84,12 +84,7 @@ async fn calls_are_heard_and_rejected(library: Library, by_lid: bool) {
         })
         .await;
     companion.client.until_call(&missed, "terminate").await;
-    crate::support::within("an empty queue", async {
-        while companion.owner.queued() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    companion.owner.until_nothing_waits().await;
     companion.client.stop().await;
     stage.network.shutdown().await;
 }

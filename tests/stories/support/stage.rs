@@ -230,6 +230,16 @@ impl TestPhone {
         self.network.phone(self.number).unwrap().companions[0].queued
     }
 
+    /// Waits until the first companion has confirmed all that it was sent.
+    pub async fn until_nothing_waits(&self) {
+        within("an empty queue", async {
+            while self.queued() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
     /// The account's companion that was paired first.
     pub fn companion(&self) -> DeviceAddress {
         self.number.device(1)
