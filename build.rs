@@ -19,6 +19,9 @@ const WITH_FIELD_MASK: [&str; 2] = [
 /// Messages whose maps keep an order, so that the same request always has the same bytes.
 const ORDERED_MAPS: [&str; 2] = [".wagate.v1.QueueRecipient", ".wagate.v1.QueueItem"];
 
+/// What few messages have and would make all of them twice as large in memory: moved, a message is copied.
+const BOXED: &str = ".wagate.v1.Message.quoted";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     let mut files = Vec::new();
@@ -49,6 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .extern_path(WELL_KNOWN.0, WELL_KNOWN.1)
         .compile_well_known_types(true)
         .bytes(".wagate")
+        .boxed(BOXED)
         .compile_fds(ours)?;
 
     pbjson_build::Builder::new()

@@ -6,7 +6,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pbjson_types::Timestamp;
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+};
 
 use crate::{
     domain::{event_type::EventType, ids::EventId},
@@ -24,20 +27,86 @@ pub fn compose(
     let id = EventId::generate();
     let event_type = type_of(&payload);
     let event = v1::Event {
-        id: id.to_string(),
-        instance: instance.id.to_string(),
-        instance_number: instance.number.0,
-        r#type: event_type.as_str().to_owned(),
-        occur_time: Some(timestamp(occur_time)),
-        dedupe_key: dedupe_key.to_owned(),
         payload: Some(payload),
-        ..Default::default()
+        ..head(instance, id, event_type, occur_time, dedupe_key)
     };
     NewEvent {
         id,
         instance: instance.number,
         event_type,
         body: event.encode_to_vec().into(),
+    }
+}
+
+/// The events that say a message and nothing else: their payloads have it in their first field.
+#[derive(Clone, Copy, Debug)]
+pub enum Told {
+    /// `message.received`.
+    Received,
+    /// `message.sent`.
+    Sent,
+    /// `message.undecryptable`.
+    Undecryptable,
+}
+
+impl Told {
+    /// Its type, and the field that its payload is in an event.
+    fn place(self) -> (EventType, u32) {
+        match self {
+            Self::Received => (EventType::MessageReceived, 26),
+            Self::Sent => (EventType::MessageSent, 27),
+            Self::Undecryptable => (EventType::MessageUndecryptable, 37),
+        }
+    }
+}
+
+/// What [`compose`] makes of the payload that has this message, whose bytes are there already: most events are of
+/// this kind, and a message is encoded for its own row too.
+pub fn compose_told(
+    instance: &InstanceRow,
+    told: Told,
+    message: &[u8],
+    occur_time: SystemTime,
+    dedupe_key: &str,
+) -> NewEvent {
+    /// Of the message in all three payloads.
+    const MESSAGE_FIELD: u32 = 1;
+    let id = EventId::generate();
+    let (event_type, field) = told.place();
+    let head = head(instance, id, event_type, occur_time, dedupe_key);
+    let framed = |field, length| key_len(field) + encoded_len_varint(length as u64) + length;
+    let payload = framed(MESSAGE_FIELD, message.len());
+    let mut body = Vec::with_capacity(head.encoded_len() + framed(field, payload));
+    head.encode_raw(&mut body);
+    for (field, length) in [(field, payload), (MESSAGE_FIELD, message.len())] {
+        encode_key(field, WireType::LengthDelimited, &mut body);
+        encode_varint(length as u64, &mut body);
+    }
+    body.extend_from_slice(message);
+    NewEvent {
+        id,
+        instance: instance.number,
+        event_type,
+        body: body.into(),
+    }
+}
+
+/// All of an event that is no payload and is known before the commit.
+fn head(
+    instance: &InstanceRow,
+    id: EventId,
+    event_type: EventType,
+    occur_time: SystemTime,
+    dedupe_key: &str,
+) -> v1::Event {
+    v1::Event {
+        id: id.to_string(),
+        instance: instance.id.to_string(),
+        instance_number: instance.number.0,
+        r#type: event_type.as_str().to_owned(),
+        occur_time: Some(timestamp(occur_time)),
+        dedupe_key: dedupe_key.to_owned(),
+        ..Default::default()
     }
 }
 
@@ -178,6 +247,49 @@ mod tests {
         ] {
             assert!((0..1_000_000_000).contains(&one.nanos));
             serde_json::to_string(&one).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_encoded_already_makes_the_same_event() {
+        let instance = fake::instance(InstanceNumber(4));
+        for id in ["", "3EB0A9", &"long".repeat(9_000)] {
+            let known = v1::Message {
+                id: id.to_owned(),
+                from_me: true,
+                ..Default::default()
+            };
+            let message = Some(known.clone());
+            let payloads = [
+                (
+                    Told::Received,
+                    Payload::MessageReceived(v1::MessageReceived {
+                        message: message.clone(),
+                    }),
+                ),
+                (
+                    Told::Sent,
+                    Payload::MessageSent(v1::MessageSent {
+                        message: message.clone(),
+                    }),
+                ),
+                (
+                    Told::Undecryptable,
+                    Payload::MessageUndecryptable(v1::MessageUndecryptable { message }),
+                ),
+            ];
+            for (told, payload) in payloads {
+                let whole = compose(&instance, payload, UNIX_EPOCH, "a/b/c");
+                let body = known.encode_to_vec();
+                let made = compose_told(&instance, told, &body, UNIX_EPOCH, "a/b/c");
+                assert_eq!(made.event_type, whole.event_type);
+                assert_eq!(made.body.len(), whole.body.len());
+                let wanted = v1::Event {
+                    id: made.id.to_string(),
+                    ..v1::Event::decode(whole.body).unwrap()
+                };
+                assert_eq!(v1::Event::decode(made.body).unwrap(), wanted);
+            }
         }
     }
 

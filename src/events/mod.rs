@@ -10,6 +10,6 @@ mod log;
 mod sealed;
 mod tail;
 
-pub use encoding::{blanked, compose, system_time, timestamp};
+pub use encoding::{Told, blanked, compose, compose_told, system_time, timestamp};
 pub use log::{Gap, GapReason, Log, Opening, ReadError, Reader, Retention, Start, Wanted};
 pub use sealed::{Batch, Page, Run, Sealed};

@@ -9,10 +9,7 @@ use super::convert::{
     inbound::{self, Known},
     outbound,
 };
-use crate::{
-    events,
-    storage::{InstanceRow, NewEvent},
-};
+use crate::storage::{InstanceRow, NewEvent};
 
 /// A message that was decrypted, and what the gateway knows beside it.
 pub struct Decrypted {
@@ -57,10 +54,8 @@ impl Decrypted {
             &self.message,
             &Known::default(),
         )?;
-        let time = inbound.row.time;
-        let payload = inbound::payload(inbound.message);
-        let event = events::compose(&self.instance, payload, time, &inbound.dedupe_key);
-        std::hint::black_box(&inbound.row);
+        let event = inbound.event(&self.instance);
+        std::hint::black_box(&inbound);
         Some(event)
     }
 }

@@ -35,7 +35,6 @@ use super::{
 };
 use crate::{
     crash_points::CrashPoint,
-    events,
     proto::v1::{self, message_content::Content},
     storage::{self, Effects, InstanceRow, MessageRecord, MessageRow, Storage, media::MediaRow},
 };
@@ -173,9 +172,7 @@ impl Intake {
             };
         }
         let mut effects = payments::effects(instance, &inbound.row, &inbound.message);
-        let payload = inbound::payload(inbound.message);
-        let event = events::compose(instance, payload, inbound.row.time, &inbound.dedupe_key);
-        effects.events.insert(0, event);
+        effects.events.insert(0, inbound.event(instance));
         let late = inbound.row.listed.then(|| late(instance, &inbound.row));
         MessageRecord {
             row: inbound.row,
@@ -211,8 +208,7 @@ impl Intake {
         self.contacts.see(contacts::of_message(info)).await;
         let missing = inbound::missing(undecryptable);
         let inbound = missing.stand_in(empty);
-        let payload = missing.payload(inbound.message);
-        let event = events::compose(&instance, payload, inbound.row.time, &inbound.dedupe_key);
+        let event = missing.event(&instance, &inbound);
         let record = MessageRecord::new(inbound.row, vec![event]);
         self.storage.record_messages(vec![record]).await?;
         Ok(())
@@ -245,7 +241,7 @@ impl Intake {
             .unwrap_or_default();
         let stored = batch.iter().filter(|record| record.row.target == id);
         votes.extend(stored.map(|record| record.row.clone()));
-        let sender = one.info.source.sender.to_non_ad().to_string();
+        let sender = one.info.source.sender.to_non_ad_string();
         let earlier = polls::latest_of(&votes, &sender, one.info.source.sender_alt.as_ref());
         (Some(parent), earlier)
     }
@@ -263,7 +259,7 @@ impl Intake {
         let (Some(Content::Deleted(_)), true) = (content, source.chat.is_group()) else {
             return false;
         };
-        let jid = source.chat.to_non_ad().to_string();
+        let jid = source.chat.to_non_ad_string();
         let found = self.storage.lookup_group(instance.number, &jid).await;
         let group = found.ok().flatten();
         let group = group.and_then(|row| v1::Group::decode(row.body).ok());
@@ -319,7 +315,7 @@ fn chats(one: &InboundMessage, names: &Names) -> Vec<String> {
     ];
     let others = others.into_iter().flatten().filter(|_| !chat.is_group());
     std::iter::once(chat.to_string())
-        .chain(others.map(|jid| jid.to_non_ad().to_string()))
+        .chain(others.map(|jid| jid.to_non_ad_string()))
         .collect()
 }
 

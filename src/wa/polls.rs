@@ -52,7 +52,7 @@ pub(super) fn latest_of(
     sender: &str,
     other: Option<&Jid>,
 ) -> Vec<v1::PollOption> {
-    let other = other.map(|jid| jid.to_non_ad().to_string());
+    let other = other.map(|jid| jid.to_non_ad_string());
     let votes = votes.iter().rev();
     let mut theirs =
         votes.filter(|row| row.sender == sender || Some(&row.sender) == other.as_ref());

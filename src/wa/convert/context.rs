@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use prost::Message as _;
 use whatsapp_rust::{Jid, proto_helpers::build_quote_context_with_info, waproto::whatsapp as wa};
 
-use super::{NAME_BYTES, ids::Names, inbound, label, outbound};
+use super::{NAME_BYTES, ids::Names, inbound, is_longer, label, outbound};
 use crate::{
     domain::limits::TEXT_CHARS,
     proto::v1::{self, message_content::Content},
@@ -17,7 +17,11 @@ const MENTIONS_SHOWN: usize = 2_048;
 
 /// The context of a message, if it has one; that of money stands around its note.
 pub fn of(message: &wa::Message) -> Option<&wa::ContextInfo> {
-    let message = inbound::peel(message).message;
+    around(inbound::peel(message).message)
+}
+
+/// The same of a message that is out of its envelopes.
+pub fn around(message: &wa::Message) -> Option<&wa::ContextInfo> {
     let message = inbound::payment_note(message).unwrap_or(message);
     macro_rules! first_of {
         ($($field:ident),+ $(,)?) => {
@@ -59,7 +63,11 @@ pub fn of(message: &wa::Message) -> Option<&wa::ContextInfo> {
 
 /// The id of the message that this one answers.
 pub fn quoted_id(message: &wa::Message) -> Option<&str> {
-    let id = of(message)?.stanza_id.as_deref()?;
+    quoted_by(of(message)?)
+}
+
+fn quoted_by(context: &wa::ContextInfo) -> Option<&str> {
+    let id = context.stanza_id.as_deref()?;
     (1..=NAME_BYTES).contains(&id.len()).then_some(id)
 }
 
@@ -83,12 +91,11 @@ fn person(text: &str) -> Option<Jid> {
 
 /// The message that another one answers: as it is stored, else as its writer says.
 pub fn quoted(
-    message: &wa::Message,
+    context: &wa::ContextInfo,
     names: &Names,
     stored: Option<&MessageRow>,
 ) -> Option<v1::QuotedMessage> {
-    let id = quoted_id(message)?.to_owned();
-    let context = of(message)?;
+    let id = quoted_by(context)?.to_owned();
     let chat = context.remote_jid.as_deref().unwrap_or_default();
     let mut quoted = v1::QuotedMessage {
         id,
@@ -118,8 +125,7 @@ pub fn quoted(
 }
 
 /// Whom a message mentions.
-pub fn mentions(message: &wa::Message, names: &Names) -> Option<v1::Mentions> {
-    let context = of(message)?;
+pub fn mentions(context: &wa::ContextInfo, names: &Names) -> Option<v1::Mentions> {
     let everyone = context.non_jid_mentions.is_some_and(|kind| kind > 0);
     let mentioned = context.mentioned_jid.iter().take(MENTIONS_SHOWN);
     let parties: Vec<_> = mentioned
@@ -265,7 +271,7 @@ impl Around {
                 }
             }
         }
-        written.chars().nth(TEXT_CHARS).is_none().then_some(written)
+        (!is_longer(&written, TEXT_CHARS)).then_some(written)
     }
 
     /// Whom it mentions, as it is shown to callers.
@@ -460,17 +466,18 @@ mod tests {
         };
         let mut names = Names::default();
         names.pair(&Jid::lid("900001"), &Jid::pn("15550000001"));
-        let told = quoted(&message, &names, None).unwrap();
+        let context = of(&message).unwrap();
+        let told = quoted(context, &names, None).unwrap();
         assert!(!told.stored);
         assert_eq!(told.sender.unwrap().phone_number, "15550000001");
-        let known = quoted(&message, &names, Some(&row("1203630001@g.us"))).unwrap();
+        let known = quoted(context, &names, Some(&row("1203630001@g.us"))).unwrap();
         assert!(known.stored);
         let text = |quoted: v1::QuotedMessage| match quoted.content.unwrap().content.unwrap() {
             Content::Text(text) => text.text,
             other => panic!("{other:?}"),
         };
         assert_eq!(text(known), "as it was");
-        let mentioned = mentions(&message, &names).unwrap();
+        let mentioned = mentions(context, &names).unwrap();
         assert_eq!(mentioned.parties.len(), 1);
         assert_eq!(mentioned.parties[0].lid, "900002@lid");
         assert_eq!(people(&message).len(), 2);

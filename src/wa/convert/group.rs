@@ -96,7 +96,7 @@ pub fn news(update: &GroupUpdate) -> Option<News> {
     let actor = actor.map(|jid| ids::party([Some(jid), update.participant_pn.as_ref()], name));
     let action = action(&update.action, actor.as_ref())?;
     fits(&update.group_jid).then(|| News {
-        group: update.group_jid.to_non_ad().to_string(),
+        group: update.group_jid.to_non_ad_string(),
         actor,
         time: update.timestamp.into(),
         action,
@@ -110,7 +110,7 @@ pub fn picture_news(update: &PictureUpdate) -> Option<News> {
     }
     let author = update.author.as_ref().filter(|jid| fits(jid));
     Some(News {
-        group: update.jid.to_non_ad().to_string(),
+        group: update.jid.to_non_ad_string(),
         actor: author.map(|jid| ids::party([Some(jid), None], "")),
         time: update.timestamp.into(),
         action: Action::Picture(match (&update.picture_id, update.removed) {
@@ -257,7 +257,7 @@ pub fn of_node(node: &NodeRef<'_>) -> anyhow::Result<v1::Group> {
         let refused = node.get_children_by_tag("participant");
         let refused: HashSet<String> = refused
             .filter(|one| one.get_attr("error").is_some())
-            .filter_map(|one| Some(one.attrs().optional_jid("jid")?.to_non_ad().to_string()))
+            .filter_map(|one| Some(one.attrs().optional_jid("jid")?.to_non_ad_string()))
             .collect();
         group.participants.retain(|one| {
             let party = one.party.as_ref();
@@ -284,7 +284,7 @@ fn metadata(group: &GroupMetadata) -> v1::Group {
     let participants: Vec<_> = group.participants.iter().filter_map(participant).collect();
     let size = group.size.unwrap_or_default();
     v1::Group {
-        id: group.id.to_non_ad().to_string(),
+        id: group.id.to_non_ad_string(),
         subject: cut(&group.subject, SUBJECT_CHARS),
         subject_time: time(group.subject_time),
         subject_owner: party(&group.subject_owner, &group.subject_owner_pn),

@@ -68,12 +68,11 @@ pub fn party(jids: [Option<&Jid>; 2], name: &str) -> v1::Party {
         ..Default::default()
     };
     for jid in jids.into_iter().flatten() {
-        let jid = jid.to_non_ad();
         if jid.is_pn() {
-            party.phone_number = jid.user.to_string();
-            party.jid = jid.to_string();
+            party.phone_number = jid.user.as_str().to_owned();
+            party.jid = jid.to_non_ad_string();
         } else if jid.is_lid() {
-            party.lid = jid.to_string();
+            party.lid = jid.to_non_ad_string();
         }
     }
     party
@@ -81,7 +80,6 @@ pub fn party(jids: [Option<&Jid>; 2], name: &str) -> v1::Party {
 
 /// The chat with this JID; of a direct one, also by the other name where it is known.
 pub fn chat(jid: &Jid, other: Option<&Jid>, name: &str) -> v1::Chat {
-    let jid = jid.to_non_ad();
     let kind = if jid.is_pn() || jid.is_lid() {
         v1::ChatKind::Direct
     } else if jid.is_group() {
@@ -93,12 +91,12 @@ pub fn chat(jid: &Jid, other: Option<&Jid>, name: &str) -> v1::Chat {
     };
     if kind != v1::ChatKind::Direct {
         return v1::Chat {
-            id: jid.to_string(),
+            id: jid.to_non_ad_string(),
             kind: kind.into(),
             party: None,
         };
     }
-    let party = party([Some(&jid), other], name);
+    let party = party([Some(jid), other], name);
     v1::Chat {
         id: if party.jid.is_empty() {
             party.lid.clone()

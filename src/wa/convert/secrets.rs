@@ -46,8 +46,9 @@ impl Parent {
     /// The stored message, if it is such a one.
     pub fn of(row: &MessageRow) -> Option<Self> {
         let message = outbound::decode(&row.raw).ok()?;
-        let secret = inbound::secret(&message)?;
-        let options = inbound::poll(inbound::peel(&message).message).map(|poll| &poll.options);
+        let peeled = inbound::peel(&message);
+        let secret = peeled.secret()?;
+        let options = inbound::poll(peeled.message).map(|poll| &poll.options);
         let options = options.into_iter().flatten().take(LIST_ENTRIES);
         let known: v1::Message = prost::Message::decode(row.body.clone()).ok()?;
         Some(Self {
@@ -153,7 +154,7 @@ impl Parent {
             .iter()
             .map(|name| compute_option_hash(name).to_vec())
             .collect();
-        let (writer, voter) = (self.writer.to_non_ad().to_string(), self.own(account)?);
+        let (writer, voter) = (self.writer.to_non_ad_string(), self.own(account)?);
         let voter = voter.to_string();
         let (payload, iv) =
             encrypt_poll_vote_with_secret(&hashes, &self.secret, &self.id, &writer, &voter).ok()?;
@@ -190,7 +191,7 @@ impl Parent {
                 .ok()
                 .filter(|count| *count > 0),
         };
-        let (writer, guest) = (self.writer.to_non_ad().to_string(), self.own(account)?);
+        let (writer, guest) = (self.writer.to_non_ad_string(), self.own(account)?);
         let guest = guest.to_string();
         let (payload, iv) =
             encrypt_event_response_with_secret(&answer, &self.secret, &self.id, &writer, &guest)

@@ -184,7 +184,7 @@ impl Groups {
         let groups = client.groups();
         let created = ask(groups.create_group(options), Asked::Change, "instance").await;
         match created {
-            Ok(created) => Ok(created.metadata.id.to_non_ad().to_string()),
+            Ok(created) => Ok(created.metadata.id.to_non_ad_string()),
             // Nobody is an admin of what does not exist.
             Err(WaError::Group(refusal)) if refusal.fault == GroupFault::NotAdmin => {
                 Err(WaError::Group(GroupRefusal {

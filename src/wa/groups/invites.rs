@@ -145,7 +145,7 @@ impl Groups {
             }
             Err(_) => return Err(WaError::Timeout("no answer about an invite".to_owned())),
         };
-        let group_id = joined.group_jid().to_non_ad().to_string();
+        let group_id = joined.group_jid().to_non_ad_string();
         if let JoinGroupResult::PendingApproval(_) = joined {
             return Ok(v1::JoinGroupResponse {
                 group_id,

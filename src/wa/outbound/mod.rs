@@ -442,7 +442,8 @@ impl Outbox {
         let target = words::target(&composed.content).map(str::to_owned);
         let listed = words::stands_alone(&composed.content);
         let words = words::words(&composed.content);
-        let around = context::of(&composed.message);
+        let peeled = inbound::peel(&composed.message);
+        let around = context::around(peeled.message);
         let message = v1::Message {
             id: message_id.clone(),
             instance: row.id.to_string(),
@@ -455,7 +456,7 @@ impl Outbox {
             content: Some(v1::MessageContent {
                 content: Some(composed.content),
             }),
-            quoted: quote.map(|quote| quote.shown(&to.to)),
+            quoted: quote.map(|quote| Box::new(quote.shown(&to.to))),
             mentions: composed.around.shown_mentions(),
             ephemeral_seconds: around
                 .and_then(|around| around.expiration)
@@ -464,10 +465,8 @@ impl Outbox {
             forwarding_score: around
                 .and_then(|around| around.forwarding_score)
                 .unwrap_or_default(),
-            view_once: inbound::peel(&composed.message).view_once,
-            album_message_id: inbound::album(&composed.message)
-                .unwrap_or_default()
-                .to_owned(),
+            view_once: peeled.view_once,
+            album_message_id: peeled.album().unwrap_or_default().to_owned(),
             ..Default::default()
         };
         MessageRow {

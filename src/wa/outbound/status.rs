@@ -102,7 +102,7 @@ impl Outbox {
                         && chat.is_group()
                     {
                         // It may be that the account is no longer in it.
-                        self.groups.suspect(&chat.to_non_ad().to_string());
+                        self.groups.suspect(&chat.to_non_ad_string());
                     }
                     of_ack(ack)
                 }

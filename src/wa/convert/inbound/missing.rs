@@ -5,7 +5,11 @@ use prost::Message as _;
 use whatsapp_rust::types::events::{DecryptFailMode, UnavailableType, UndecryptableMessage};
 
 use super::{Inbound, unsupported};
-use crate::proto::v1::{self, event::Payload};
+use crate::{
+    events::Told,
+    proto::v1,
+    storage::{InstanceRow, NewEvent},
+};
 
 /// Why a message can't be read.
 pub struct Missing {
@@ -70,13 +74,12 @@ impl Missing {
         }
     }
 
-    /// What the log says of it.
-    pub fn payload(&self, message: v1::Message) -> Payload {
+    /// What the log says of what stands in for it.
+    pub fn event(&self, instance: &InstanceRow, stand_in: &Inbound) -> NewEvent {
         if self.is_final {
-            return super::payload(message);
+            stand_in.event(instance)
+        } else {
+            stand_in.told(instance, Told::Undecryptable)
         }
-        Payload::MessageUndecryptable(v1::MessageUndecryptable {
-            message: Some(message),
-        })
     }
 }

@@ -23,7 +23,7 @@ use whatsapp_rust::types::message::{MessageCategory, MessageInfo};
 pub use actions::{edited, reacted_to};
 pub use missing::missing;
 pub use payments::{asked as asked_to_pay, note as payment_note};
-pub use peel::{album, peel, secret};
+pub use peel::{Peeled, peel};
 pub use polls::{creation as poll, option as poll_option};
 
 use super::{
@@ -38,9 +38,9 @@ use crate::{
         ids::{InstanceId, InstanceNumber},
         limits::{CAPTION_CHARS, SUBJECT_CHARS, TEXT_CHARS, THUMBNAIL_BYTES},
     },
-    events::timestamp,
-    proto::v1::{self, event::Payload, message_content::Content},
-    storage::{MessageRow, media::MediaRow},
+    events::{self, Told, timestamp},
+    proto::v1::{self, message_content::Content},
+    storage::{InstanceRow, MessageRow, NewEvent, media::MediaRow},
 };
 
 /// A delivered message, ready to be stored.
@@ -70,16 +70,20 @@ impl Inbound {
             self.row.body = self.message.encode_to_vec().into();
         }
     }
-}
 
-/// What the log says of a message that stands for itself.
-pub fn payload(message: v1::Message) -> Payload {
-    let from_me = message.from_me;
-    let message = Some(message);
-    if from_me {
-        Payload::MessageSent(v1::MessageSent { message })
-    } else {
-        Payload::MessageReceived(v1::MessageReceived { message })
+    /// What the log says of a message that stands for itself.
+    pub fn event(&self, instance: &InstanceRow) -> NewEvent {
+        let told = if self.row.from_me {
+            Told::Sent
+        } else {
+            Told::Received
+        };
+        self.told(instance, told)
+    }
+
+    fn told(&self, instance: &InstanceRow, told: Told) -> NewEvent {
+        let row = &self.row;
+        events::compose_told(instance, told, &row.body, row.time, &self.dedupe_key)
     }
 }
 
@@ -123,7 +127,8 @@ pub fn convert(
     if info.category == MessageCategory::Peer {
         return None;
     }
-    let mut content = content(message, &known.names)?;
+    let peeled = peel(message);
+    let mut content = content_of(peeled, &known.names)?;
     let source = &info.source;
     let from_me = source.is_from_me || account.is(&source.sender);
 
@@ -144,7 +149,7 @@ pub fn convert(
         ids::chat(&source.chat, alternative, &info.push_name)
     };
     if let Some(parent) = known.parent {
-        let writer = source.sender.to_non_ad().to_string();
+        let writer = source.sender.to_non_ad_string();
         let writers = secrets::names(&writer, Some(&sender));
         let earlier = known.earlier.clone();
         secrets::open(&mut content, message, parent, &writers, earlier);
@@ -161,7 +166,8 @@ pub fn convert(
     let target = words::target(&content).map(str::to_owned);
     let listed = words::stands_alone(&content);
     let words = words::words(&content);
-    let (chat_jid, sender_jid) = (source.chat.to_non_ad(), source.sender.to_non_ad());
+    let chat_jid = source.chat.to_non_ad_string();
+    let sender_jid = source.sender.to_non_ad_string();
     let status = if from_me {
         v1::MessageStatus::Sent
     } else {
@@ -169,9 +175,9 @@ pub fn convert(
     };
     let time: SystemTime = info.timestamp.into();
 
-    let around = context::of(message);
+    let around = context::around(peeled.message);
     let message_id = info.id.to_string();
-    let dedupe_key = format!("{chat_jid}/{sender_jid}/{message_id}");
+    let dedupe_key = [&*chat_jid, &sender_jid, &message_id].join("/");
     let ours = v1::Message {
         id: message_id.clone(),
         instance: instance_id.to_string(),
@@ -184,9 +190,11 @@ pub fn convert(
         content: Some(v1::MessageContent {
             content: Some(content),
         }),
-        quoted: context::quoted(message, &known.names, known.quoted),
-        mentions: context::mentions(message, &known.names),
-        view_once: peel(message).view_once,
+        quoted: around
+            .and_then(|around| context::quoted(around, &known.names, known.quoted))
+            .map(Box::new),
+        mentions: around.and_then(|around| context::mentions(around, &known.names)),
+        view_once: peeled.view_once,
         forwarded: around.is_some_and(|around| around.is_forwarded == Some(true)),
         forwarding_score: around
             .and_then(|around| around.forwarding_score)
@@ -195,13 +203,13 @@ pub fn convert(
             .and_then(|around| around.expiration)
             .unwrap_or_default(),
         edit_time: None,
-        album_message_id: peel::album(message).unwrap_or_default().to_owned(),
+        album_message_id: peeled.album().unwrap_or_default().to_owned(),
         starred: false,
     };
     let row = MessageRow {
         instance,
-        chat: chat_jid.to_string(),
-        sender: sender_jid.to_string(),
+        chat: chat_jid,
+        sender: sender_jid,
         message_id,
         from_me,
         outbound: false,
@@ -226,7 +234,10 @@ pub fn convert(
 
 /// What it says; `None` for protocol noise that is no message to anybody.
 pub fn content(message: &wa::Message, names: &Names) -> Option<Content> {
-    let peeled = peel(message);
+    content_of(peel(message), names)
+}
+
+fn content_of(peeled: Peeled<'_>, names: &Names) -> Option<Content> {
     if let Some(pin) = peeled.message.pin_in_chat_message.as_option() {
         return Some(actions::pin(pin, peeled.beside));
     }

@@ -18,6 +18,24 @@ pub struct Peeled<'m> {
     pub beside: Option<&'m wa::MessageContextInfo>,
 }
 
+impl<'m> Peeled<'m> {
+    /// The secret that votes and answers to the message are encrypted with.
+    pub fn secret(&self) -> Option<&'m [u8]> {
+        self.beside?.message_secret.as_deref()
+    }
+
+    /// The album that the message belongs to.
+    pub fn album(&self) -> Option<&'m str> {
+        use wa::message_association::AssociationType;
+        let association = self.beside?.message_association.as_option()?;
+        if association.association_type != Some(AssociationType::MEDIA_ALBUM) {
+            return None;
+        }
+        let id = association.parent_message_key.as_option()?.id.as_deref()?;
+        (1..=NAME_BYTES).contains(&id.len()).then_some(id)
+    }
+}
+
 /// Opens every envelope. Decoding has bounded how deep they nest.
 pub fn peel(message: &wa::Message) -> Peeled<'_> {
     let mut peeled = Peeled {
@@ -73,21 +91,4 @@ fn says_once(message: &wa::Message) -> bool {
     let video = message.video_message.as_option().map(|one| one.view_once);
     let audio = message.audio_message.as_option().map(|one| one.view_once);
     [image, video, audio].contains(&Some(Some(true)))
-}
-
-/// The secret that votes and answers to the message are encrypted with.
-pub fn secret(message: &wa::Message) -> Option<&[u8]> {
-    let beside = peel(message).beside?;
-    beside.message_secret.as_deref()
-}
-
-/// The album that the message belongs to.
-pub fn album(message: &wa::Message) -> Option<&str> {
-    use wa::message_association::AssociationType;
-    let association = peel(message).beside?.message_association.as_option()?;
-    if association.association_type != Some(AssociationType::MEDIA_ALBUM) {
-        return None;
-    }
-    let id = association.parent_message_key.as_option()?.id.as_deref()?;
-    (1..=NAME_BYTES).contains(&id.len()).then_some(id)
 }

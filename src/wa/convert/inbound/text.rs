@@ -6,7 +6,7 @@ use super::{short, thumbnail, unsupported};
 use crate::{
     domain::limits::{CAPTION_CHARS, LINK_CHARS, TEXT_CHARS},
     proto::v1::{self, message_content::Content},
-    wa::convert::LABEL_CHARS,
+    wa::convert::{LABEL_CHARS, is_longer},
 };
 
 /// The text, if the message is one.
@@ -19,7 +19,7 @@ pub fn text(message: &wa::Message) -> Option<Content> {
         ("extendedTextMessage", text, preview(extended))
     };
     // No client lets its user write more.
-    if text.chars().nth(TEXT_CHARS).is_some() {
+    if is_longer(text, TEXT_CHARS) {
         return Some(unsupported(
             kind.to_owned(),
             "the text is longer than WhatsApp allows",
