@@ -76,7 +76,10 @@ impl Key {
                 output.show(&all, |all| listed(&all.api_keys))
             }
             Self::Revoke(Revoke { id }) => {
-                let request = RevokeApiKeyRequest { api_key_id: id };
+                let request = RevokeApiKeyRequest {
+                    api_key_id: id,
+                    ..Default::default()
+                };
                 let answer = client.revoke_api_key(request).await?.into_inner();
                 output.show(&answer, |answer| {
                     answer

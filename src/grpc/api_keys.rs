@@ -104,40 +104,47 @@ impl ApiKeyService for ApiKeys {
         request: Request<v1::RevokeApiKeyRequest>,
     ) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
         let caller = access::permit(&request, Permission::KeysWrite)?;
-        let text = request.into_inner().api_key_id;
+        let mut body = request.into_inner();
+        let request_id = std::mem::take(&mut body.request_id);
+        let mark = requests::mark(&caller, "RevokeApiKey", &request_id, &body)?;
+        let text = body.api_key_id;
         if text.is_empty() {
             return Err(status::field_invalid("api_key_id", "must not be empty"));
         }
-        let not_found = || {
-            Status::from(
-                refuse(
-                    Reason::ApiKeyNotFound,
-                    format!("no API key has the id {text:?}"),
-                )
-                .field("api_key_id", "must be the id of an API key"),
-            )
-        };
-        let id = ApiKeyId::parse(&text).ok_or_else(not_found)?;
+        let id = ApiKeyId::parse(&text).ok_or_else(|| not_found(&text))?;
         self.storage
             .lookup_api_key(&id)
             .await?
             .filter(|row| caller.covers(&row.instances))
-            .ok_or_else(not_found)?;
-        match self.keys.revoke(&id).await? {
-            RevokeOutcome::Revoked(row) => {
-                tracing::info!(api_key = %row.id, "an API key was revoked");
-                Ok(Response::new(v1::RevokeApiKeyResponse {
-                    api_key: Some(shown(self.storage.as_ref(), row).await?),
-                }))
+            .ok_or_else(|| not_found(&text))?;
+        let (keys, storage) = (self.keys.clone(), self.storage.clone());
+        let done = self.requests.once(requests::NO_INSTANCE, mark, async move {
+            match keys.revoke(&id).await? {
+                RevokeOutcome::Revoked(row) => {
+                    tracing::info!(api_key = %row.id, "an API key was revoked");
+                    Ok(v1::RevokeApiKeyResponse {
+                        api_key: Some(shown(storage.as_ref(), row).await?),
+                    })
+                }
+                RevokeOutcome::Missing => Err(not_found(&text)),
+                RevokeOutcome::LastAdmin => Err(refuse(
+                    Reason::ApiKeyLastAdmin,
+                    "this is the last key that may manage keys; create another one first",
+                )
+                .into()),
             }
-            RevokeOutcome::Missing => Err(not_found()),
-            RevokeOutcome::LastAdmin => Err(refuse(
-                Reason::ApiKeyLastAdmin,
-                "this is the last key that may manage keys; create another one first",
-            )
-            .into()),
-        }
+        });
+        done.await.map(Response::new)
     }
+}
+
+fn not_found(api_key_id: &str) -> Status {
+    refuse(
+        Reason::ApiKeyNotFound,
+        format!("no API key has the id {api_key_id:?}"),
+    )
+    .field("api_key_id", "must be the id of an API key")
+    .into()
 }
 
 impl ApiKeys {

@@ -11,8 +11,13 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 use uuid::Uuid;
 
-use super::{access, status::field_invalid};
+use super::{
+    access,
+    requests::{self, Requests},
+    status::field_invalid,
+};
 use crate::{
+    auth::Caller,
     domain::{ids::MediaId, media::MediaKind, permission::Permission},
     media::{Bytestream, Media, MediaError, NewMedia, is_mime_type, links::Links, resource},
     proto::v1::{
@@ -20,7 +25,7 @@ use crate::{
         media_service_server::{MediaService, MediaServiceServer},
         upload_media_request,
     },
-    storage::{InstanceRow, Storage, media::MediaRow},
+    storage::{InstanceRow, RequestMark, Storage, media::MediaRow},
 };
 
 /// Bytes of a chunk on its way out.
@@ -34,6 +39,7 @@ pub struct MediaFiles {
     storage: Arc<dyn Storage>,
     media: Arc<Media>,
     links: Option<Arc<Links>>,
+    requests: Requests,
 }
 
 impl MediaFiles {
@@ -44,6 +50,7 @@ impl MediaFiles {
         links: Option<Arc<Links>>,
     ) -> MediaServiceServer<Self> {
         MediaServiceServer::new(Self {
+            requests: Requests::new(storage.clone()),
             storage,
             media,
             links,
@@ -60,21 +67,14 @@ impl MediaFiles {
         let caller = access::permit(request, Permission::MediaRead)?;
         let instance =
             access::instance(self.storage.as_ref(), &caller, "instance", instance).await?;
-        let id = Uuid::try_parse(media_id)
-            .map_err(|_| field_invalid("media_id", "must be the id of a media"))?;
-        let media = self.media.find(instance.number, MediaId(id)).await?;
+        let media = self.row(&instance, media_id).await?;
         Ok((instance, media))
     }
 
-    /// The next part of an upload, if it comes in time.
-    async fn next(
-        &self,
-        parts: &mut Streaming<v1::UploadMediaRequest>,
-    ) -> Result<Option<v1::UploadMediaRequest>, Status> {
-        match timeout(self.media.stall_timeout(), parts.message()).await {
-            Ok(part) => part,
-            Err(_) => Err(MediaError::Stalled.into()),
-        }
+    async fn row(&self, instance: &InstanceRow, media_id: &str) -> Result<MediaRow, Status> {
+        let id = Uuid::try_parse(media_id)
+            .map_err(|_| field_invalid("media_id", "must be the id of a media"))?;
+        Ok(self.media.find(instance.number, MediaId(id)).await?)
     }
 
     fn resource(&self, instance: &InstanceRow, row: &MediaRow) -> v1::Media {
@@ -90,8 +90,9 @@ impl MediaService for MediaFiles {
     ) -> Result<Response<v1::UploadMediaResponse>, Status> {
         let caller = access::permit(&request, Permission::MediaWrite)?;
         let mut parts = request.into_inner();
-        let Some(upload_media_request::Part::Metadata(told)) =
-            self.next(&mut parts).await?.and_then(|first| first.part)
+        let Some(upload_media_request::Part::Metadata(told)) = next_part(&self.media, &mut parts)
+            .await?
+            .and_then(|first| first.part)
         else {
             return Err(field_invalid("metadata", "must come first"));
         };
@@ -103,13 +104,21 @@ impl MediaService for MediaFiles {
         )
         .await?;
         let new = new_media(&instance, &told)?;
-        let row = match told.url.is_empty() {
-            true => self.media.take(new, chunks(parts)).await?,
-            false if self.next(&mut parts).await?.is_some() => {
-                return Err(field_invalid("metadata.url", "goes without chunks"));
-            }
-            false => self.media.fetch(new, &told.url).await?,
-        };
+        let media = self.media.clone();
+        let mark = upload_mark(&caller, &instance, &told)?;
+        let (number, id) = (instance.number, instance.id);
+        let kept = self.requests.once(number, mark, async move {
+            let row = match told.url.is_empty() {
+                true => media.take(new, chunks(parts)).await?,
+                false if next_part(&media, &mut parts).await?.is_some() => {
+                    return Err(field_invalid("metadata.url", "goes without chunks"));
+                }
+                false => media.fetch(new, &told.url).await?,
+            };
+            // A link of today would be dead for a retry, so it comes later.
+            Ok(resource(&row, id, None))
+        });
+        let row = self.row(&instance, &kept.await?.id).await?;
         Ok(Response::new(v1::UploadMediaResponse {
             media: Some(self.resource(&instance, &row)),
         }))
@@ -152,6 +161,31 @@ impl MediaService for MediaFiles {
             media: Some(self.resource(&instance, &row)),
         }))
     }
+}
+
+/// The next part of an upload, if it comes in time.
+async fn next_part(
+    media: &Media,
+    parts: &mut Streaming<v1::UploadMediaRequest>,
+) -> Result<Option<v1::UploadMediaRequest>, Status> {
+    match timeout(media.stall_timeout(), parts.message()).await {
+        Ok(part) => part,
+        Err(_) => Err(MediaError::Stalled.into()),
+    }
+}
+
+/// What to remember of an upload: what is said of its bytes.
+fn upload_mark(
+    caller: &Caller,
+    instance: &InstanceRow,
+    told: &v1::UploadMediaMetadata,
+) -> Result<Option<RequestMark>, Status> {
+    let body = v1::UploadMediaMetadata {
+        instance: instance.id.to_string(),
+        request_id: String::new(),
+        ..told.clone()
+    };
+    requests::mark(caller, "UploadMedia", &told.request_id, &body)
 }
 
 /// What the metadata say, if they can be true.

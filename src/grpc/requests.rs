@@ -204,7 +204,12 @@ fn field_names() -> HashMap<String, HashMap<u32, String>> {
     let methods = methods.flat_map(|service| &service.method);
     methods
         .filter_map(|method| {
-            let fields = messages.get(method.input_type())?.clone();
+            // Of a stream only what is said first of it counts, as `UploadMediaMetadata` of `UploadMedia`.
+            let input = match method.client_streaming() {
+                true => &format!(".{PACKAGE}.{}Metadata", method.name()),
+                false => method.input_type(),
+            };
+            let fields = messages.get(input)?.clone();
             Some((method.name().to_owned(), fields))
         })
         .collect()
@@ -245,5 +250,6 @@ mod tests {
             .filter(|fields| fields.values().any(|name| name == "request_id"));
         assert!(with_id.count() > 15);
         assert!(FIELDS["SendMessage"].values().any(|name| name == "text"));
+        assert!(FIELDS["UploadMedia"].values().any(|name| name == "sha256"));
     }
 }

@@ -29,7 +29,10 @@ async fn caller(stage: &Stage, permission: &str) -> (Api, String) {
 }
 
 async fn revoke(stage: &Stage, api_key_id: String) -> Instant {
-    let revoke = v1::RevokeApiKeyRequest { api_key_id };
+    let revoke = v1::RevokeApiKeyRequest {
+        api_key_id,
+        ..Default::default()
+    };
     let revoked = stage.api().await.keys().revoke_api_key(revoke).await;
     revoked.unwrap();
     Instant::now()

@@ -268,7 +268,10 @@ async fn keys() {
     );
 
     let id = created.api_key.unwrap().id;
-    let revoke = v1::RevokeApiKeyRequest { api_key_id: id };
+    let revoke = v1::RevokeApiKeyRequest {
+        api_key_id: id,
+        ..Default::default()
+    };
     api.keys().revoke_api_key(revoke).await.unwrap();
     let revoked = reader
         .instances()
@@ -280,7 +283,10 @@ async fn keys() {
         (Code::Unauthenticated, "API_KEY_INVALID".into())
     );
     let own = stage.key().split('_').nth(1).unwrap().to_owned();
-    let revoke = v1::RevokeApiKeyRequest { api_key_id: own };
+    let revoke = v1::RevokeApiKeyRequest {
+        api_key_id: own,
+        ..Default::default()
+    };
     let last = api.keys().revoke_api_key(revoke).await.unwrap_err();
     assert_eq!(
         told(&last),

@@ -125,7 +125,10 @@ async fn a_revoked_key_ends_its_streams_and_nobody_elses() {
     within("a code", pairing.message()).await.unwrap();
 
     let begun = Instant::now();
-    let request = v1::RevokeApiKeyRequest { api_key_id: id };
+    let request = v1::RevokeApiKeyRequest {
+        api_key_id: id,
+        ..Default::default()
+    };
     api.keys().revoke_api_key(request).await.unwrap();
     let end = until_error(&mut doomed).await;
     assert_eq!(

@@ -427,6 +427,31 @@ async fn get(url: &str, more: &str) -> (String, Vec<u8>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_upload_is_the_first_one() {
+    let mut stage = Stage::new().await;
+    let api = stage.api().await;
+    api.create("one").await;
+    let (bytes, others) = (png(), b"other bytes".to_vec());
+    let told = |bytes: &[u8]| UploadMediaMetadata {
+        sha256: Sha256::digest(bytes).to_vec().into(),
+        request_id: "upload-1".to_owned(),
+        ..document("one")
+    };
+    // One that breaks off is none.
+    let short = upload(&api, told(&bytes), &bytes[..100]).await;
+    assert_eq!(info(&short.unwrap_err()), "MEDIA_HASH_MISMATCH");
+    let first = upload(&api, told(&bytes), &bytes).await.unwrap();
+    stage.restart_gateway().await;
+    let api = stage.api().await;
+    let again = upload(&api, told(&bytes), &[]).await.unwrap();
+    assert_eq!(again, first);
+    assert_eq!(download(&api, &again, 0, 0).await.unwrap(), bytes);
+    let refused = upload(&api, told(&others), &others).await.unwrap_err();
+    assert_eq!(info(&refused), "REQUEST_ID_REUSED");
+    assert!(refused.message().contains("sha256"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_opens_a_media_without_a_key() {
     let mut stage = Stage::with(&[("media.link_listen", "127.0.0.1:0")]).await;
     let api = stage.api().await;

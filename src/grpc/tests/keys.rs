@@ -108,6 +108,7 @@ async fn a_key_grants_no_more_than_it_has() {
     let admin_id = running.admin[3..19].to_owned();
     let request = v1::RevokeApiKeyRequest {
         api_key_id: admin_id.clone(),
+        ..Default::default()
     };
     let outcome = within(client.revoke_api_key(request.clone())).await;
     refused(outcome, Code::NotFound, "API_KEY_NOT_FOUND");
@@ -119,12 +120,14 @@ async fn the_last_key_that_manages_keys_stays() {
     let mut admin = running.api_keys_as(&running.admin).await;
     let request = v1::RevokeApiKeyRequest {
         api_key_id: running.admin[3..19].to_owned(),
+        ..Default::default()
     };
     let outcome = within(admin.revoke_api_key(request)).await;
     refused(outcome, Code::FailedPrecondition, "API_KEY_LAST_ADMIN");
     for id in ["x", "0123456789abcdef"] {
         let request = v1::RevokeApiKeyRequest {
             api_key_id: id.to_owned(),
+            ..Default::default()
         };
         let outcome = within(admin.revoke_api_key(request)).await;
         refused(outcome, Code::NotFound, "API_KEY_NOT_FOUND");

@@ -510,9 +510,12 @@ async fn a_revoked_key_ends_its_streams_only() {
     opened(&mut revoked).await;
     opened(&mut other).await;
     let mut admin = running.api_keys_as(&running.admin).await;
-    within(admin.revoke_api_key(v1::RevokeApiKeyRequest { api_key_id: id }))
-        .await
-        .unwrap();
+    within(admin.revoke_api_key(v1::RevokeApiKeyRequest {
+        api_key_id: id,
+        ..Default::default()
+    }))
+    .await
+    .unwrap();
     let outcome = within(revoked.message()).await;
     refused(outcome, Code::Unauthenticated, "CREDENTIAL_REVOKED");
     running.emit_numbers(0..1).await;
