@@ -256,7 +256,7 @@ pub trait Storage: queue::QueueStorage + Send + Sync + 'static {
 
     // Sends that wait.
 
-    /// Stores a send with its events, behind those of its recipient, unless its request was seen before.
+    /// Stores a send with its events, behind those to the same person, unless its request was seen before.
     async fn accept_send(
         &self,
         send: NewSend,
@@ -266,11 +266,11 @@ pub trait Storage: queue::QueueStorage + Send + Sync + 'static {
     /// Stores the message that a send has become, with its events, in place of the send with its id.
     /// False, and nothing done, where none waits (any more).
     async fn finish_send(&self, message: MessageRow, events: Vec<NewEvent>) -> Result<bool>;
-    /// Lets none of the sends to a recipient be due before a time. Their order stays.
+    /// Lets none of the sends to a person, as `SendRow::person` has them, be due before a time. Their order stays.
     async fn postpone_sends(
         &self,
         instance: InstanceNumber,
-        recipient: &str,
+        person: &str,
         until: SystemTime,
     ) -> Result<()>;
     /// Finds a send by WhatsApp's id.
@@ -292,7 +292,7 @@ pub trait Storage: queue::QueueStorage + Send + Sync + 'static {
         instance: InstanceNumber,
         after: SystemTime,
     ) -> Result<Option<SystemTime>>;
-    /// Whether a new send to this recipient comes behind another one.
+    /// Whether a new send to this recipient comes behind another one, by whichever name that goes.
     async fn is_send_before(
         &self,
         instance: InstanceNumber,

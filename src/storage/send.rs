@@ -15,7 +15,7 @@ pub struct NewSend {
     pub instance: InstanceNumber,
     /// WhatsApp's id, chosen already.
     pub message_id: String,
-    /// To whom, as one text for each recipient: among those with the same the order is kept.
+    /// To whom: a number, `…@lid`, or `…@g.us`.
     pub recipient: String,
     /// Its delay begins then, or later if others for the same recipient are before it.
     pub not_before: SystemTime,
@@ -45,6 +45,7 @@ impl NewSend {
             message_id: self.message_id.clone(),
             number: 0,
             recipient: self.recipient.clone(),
+            person: self.recipient.clone(),
             begin_time: due_time.checked_sub(self.shown).unwrap_or(due_time),
             due_time,
             expire_time: self.expire_time,
@@ -65,6 +66,9 @@ pub struct SendRow {
     pub number: i64,
     /// As in [`NewSend`].
     pub recipient: String,
+    /// The one text for the recipient, whichever of their names that is: among those with the same the order is
+    /// kept. It changes when a number and a hidden identity turn out to be one.
+    pub person: String,
     /// When something begins to be shown; when it is due if nothing is.
     pub begin_time: SystemTime,
     /// When it is to leave.
@@ -80,7 +84,7 @@ pub struct SendRow {
 /// Which sends are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendQuery {
-    /// The first of each recipient, if it is due by then or something is to be shown; the longest due first.
+    /// The first of each person, if it is due by then or something is to be shown; the longest due first.
     Begun(SystemTime),
     /// Those that have ended by then, in the order in which they were accepted.
     Expired(SystemTime),

@@ -329,6 +329,38 @@ async fn a_send_leaves_at_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_person_by_two_names_gets_all_in_order() {
+    let mut scene = Scene::new().await;
+    // It has written, so both of its names are known.
+    scene.peer.send(&scene.instance.phone_number, "hello").await;
+    let hello = scene.watcher.until_received(&scene.instance.id, "hello");
+    let party = hello.await.sender.unwrap();
+    assert!(!party.lid.is_empty() && !party.phone_number.is_empty());
+    let slow = v1::SendMessageRequest {
+        delay: fixed(1_500),
+        ..scene.text("first, by number")
+    };
+    let by_lid = |text: &str| v1::SendMessageRequest {
+        recipient: party.lid.clone(),
+        ..scene.text(text)
+    };
+    scene.send(slow).await.unwrap();
+    let second = scene.send(by_lid("second, by hidden identity")).await;
+    assert_eq!(second.unwrap().status(), MessageStatus::Pending);
+    scene.send(scene.text("third, by number")).await.unwrap();
+    let last = "third, by number";
+    assert_eq!(
+        scene.peer.texts_until(last).await,
+        [
+            "hello",
+            "first, by number",
+            "second, by hidden identity",
+            last
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_leave_in_time_ends() {
     let mut scene = Scene::new().await;
     scene.disconnect().await;

@@ -85,6 +85,22 @@ pub(super) async fn find(
     }
 }
 
+/// The one name of a recipient among those that wait: the number of a hidden identity, where that is known.
+pub(super) async fn person(
+    connection: &mut SqliteConnection,
+    instance: InstanceNumber,
+    recipient: &str,
+) -> Result<String> {
+    let known = match recipient.strip_suffix("@lid") {
+        Some(lid) => Ledger::open(connection, instance).by_lid(lid).await?,
+        None => None,
+    };
+    let number = known.map(|contact| contact.phone_number);
+    Ok(number
+        .filter(|number| !number.is_empty())
+        .unwrap_or_else(|| recipient.to_owned()))
+}
+
 /// Lists contacts in the order of their ids, after one.
 pub(super) async fn list(
     pool: &SqlitePool,
@@ -260,6 +276,7 @@ impl<'c> Ledger<'c> {
                     lid,
                 )
                 .await?;
+                self.line_up(lid, &alone.phone_number).await?;
                 alone.id
             }
             (None, None) => self.create(lid, "").await?,
@@ -309,12 +326,27 @@ impl<'c> Ledger<'c> {
             };
             if contact.phone_number != number {
                 self.show_number(contact.id, "").await?;
+                self.line_up(lid, &number).await?;
                 wanted.push((contact.id, number));
             }
         }
         for (id, number) in wanted {
             self.show_number(id, &number).await?;
         }
+        Ok(())
+    }
+
+    /// Lets the sends to a hidden identity wait among those to its number, if it has one.
+    async fn line_up(&mut self, lid: &str, number: &str) -> Result<()> {
+        sqlx::query(
+            "UPDATE send SET person = iif(?1 = '', recipient, ?1) \
+             WHERE instance = ?2 AND recipient = ?3",
+        )
+        .bind(number)
+        .bind(self.instance.0)
+        .bind(format!("{lid}@lid"))
+        .execute(&mut *self.connection)
+        .await?;
         Ok(())
     }
 

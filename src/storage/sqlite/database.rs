@@ -17,7 +17,7 @@ use super::Options;
 use crate::storage::{Result, StorageError};
 
 /// What made each version of the schema from the one before. Never change one, only append.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_groups.sql"),
     include_str!("migrations/0003_contacts.sql"),
@@ -29,6 +29,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0009_sends.sql"),
     include_str!("migrations/0010_queues.sql"),
     include_str!("migrations/0011_payments.sql"),
+    include_str!("migrations/0012_send_person.sql"),
 ];
 
 /// "wgat": tells our files from other programs'.

@@ -457,10 +457,10 @@ impl Storage for SqliteStorage {
     async fn postpone_sends(
         &self,
         instance: InstanceNumber,
-        recipient: &str,
+        person: &str,
         until: SystemTime,
     ) -> Result<()> {
-        let postponed = (instance, recipient.to_owned(), until);
+        let postponed = (instance, person.to_owned(), until);
         self.writer
             .steps(postponed, |work, unit| {
                 Box::pin(sends::postpone(work, unit))

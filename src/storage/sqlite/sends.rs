@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{
-    error, messages, requests, rows,
+    contacts, error, messages, requests, rows,
     time::{from_micros, micros},
     unit::Unit,
     writer::Work,
@@ -23,8 +23,8 @@ use crate::{
 macro_rules! with_columns {
     ($after:literal) => {
         concat!(
-            "SELECT instance, message_id, number, recipient, begin_time, due_time, expire_time, \
-             create_time, body FROM send ",
+            "SELECT instance, message_id, number, recipient, person, begin_time, due_time, \
+             expire_time, create_time, body FROM send ",
             $after
         )
     };
@@ -36,11 +36,12 @@ fn send_of(row: &SqliteRow) -> Result<SendRow> {
         message_id: row.try_get(1)?,
         number: row.try_get(2)?,
         recipient: row.try_get(3)?,
-        begin_time: from_micros(row.try_get(4)?),
-        due_time: from_micros(row.try_get(5)?),
-        expire_time: from_micros(row.try_get(6)?),
-        create_time: from_micros(row.try_get(7)?),
-        body: row.try_get::<Vec<u8>, _>(8)?.into(),
+        person: row.try_get(4)?,
+        begin_time: from_micros(row.try_get(5)?),
+        due_time: from_micros(row.try_get(6)?),
+        expire_time: from_micros(row.try_get(7)?),
+        create_time: from_micros(row.try_get(8)?),
+        body: row.try_get::<Vec<u8>, _>(9)?.into(),
     })
 }
 
@@ -80,18 +81,21 @@ impl Work for AcceptSend {
             }
             return Ok(AcceptOutcome::Full);
         }
+        let connection = unit.connection().await?;
+        let person = contacts::person(connection, send.instance, &send.recipient).await?;
         let mut placed = send.clone();
         if !send.scheduled {
-            placed.not_before = behind(unit.connection().await?, send).await?;
+            placed.not_before = behind(connection, send, &person).await?;
         }
         let placed = placed.as_it_waits();
         sqlx::query(
-            "INSERT INTO send (instance, message_id, recipient, scheduled, begin_time, due_time, \
-             expire_time, create_time, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO send (instance, message_id, recipient, person, scheduled, begin_time, \
+             due_time, expire_time, create_time, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(send.instance.0)
         .bind(&*send.message_id)
         .bind(&*send.recipient)
+        .bind(&*person)
         .bind(send.scheduled)
         .bind(micros(placed.begin_time))
         .bind(micros(placed.due_time))
@@ -105,14 +109,18 @@ impl Work for AcceptSend {
     }
 }
 
-/// When a send may begin that comes behind those of its recipient.
-async fn behind(connection: &mut SqliteConnection, send: &NewSend) -> Result<SystemTime> {
+/// When a send may begin that comes behind those of its person.
+async fn behind(
+    connection: &mut SqliteConnection,
+    send: &NewSend,
+    person: &str,
+) -> Result<SystemTime> {
     let last: Option<i64> = sqlx::query_scalar(
-        "SELECT max(due_time) FROM send WHERE instance = ? AND recipient = ? \
+        "SELECT max(due_time) FROM send WHERE instance = ? AND person = ? \
          AND (scheduled = 0 OR due_time <= ?)",
     )
     .bind(send.instance.0)
-    .bind(&*send.recipient)
+    .bind(person)
     .bind(micros(send.create_time))
     .fetch_one(connection)
     .await?;
@@ -138,18 +146,18 @@ pub(super) async fn finish(
     Ok(true)
 }
 
-/// Lets none of the sends to a recipient be due before a time.
+/// Lets none of the sends to a person be due before a time.
 pub(super) async fn postpone(
-    (instance, recipient, until): &(InstanceNumber, String, SystemTime),
+    (instance, person, until): &(InstanceNumber, String, SystemTime),
     unit: &mut Unit,
 ) -> Result<()> {
     sqlx::query(
         "UPDATE send SET begin_time = max(begin_time, ?1), due_time = max(due_time, ?1) \
-         WHERE instance = ?2 AND recipient = ?3",
+         WHERE instance = ?2 AND person = ?3",
     )
     .bind(micros(*until))
     .bind(instance.0)
-    .bind(&**recipient)
+    .bind(&**person)
     .execute(unit.connection().await?)
     .await?;
     Ok(())
@@ -187,7 +195,7 @@ pub(super) async fn list(
         SendQuery::Begun(by) => (
             with_columns!(
                 "AS one INDEXED BY send_due WHERE instance = ? AND begin_time <= ? AND NOT EXISTS (SELECT 1 FROM send \
-                 AS other WHERE other.instance = one.instance AND other.recipient = one.recipient \
+                 AS other WHERE other.instance = one.instance AND other.person = one.person \
                  AND (other.due_time, other.number) < (one.due_time, one.number)) \
                  ORDER BY due_time, number LIMIT ?"
             ),
@@ -238,14 +246,16 @@ pub(super) async fn is_before(
     recipient: &str,
     now: SystemTime,
 ) -> Result<bool> {
+    let mut connection = readers.acquire().await?;
+    let person = contacts::person(&mut connection, instance, recipient).await?;
     let found = sqlx::query(
-        "SELECT 1 FROM send WHERE instance = ? AND recipient = ? \
+        "SELECT 1 FROM send WHERE instance = ? AND person = ? \
          AND (scheduled = 0 OR due_time <= ?) LIMIT 1",
     )
     .bind(instance.0)
-    .bind(recipient)
+    .bind(person)
     .bind(micros(now))
-    .fetch_optional(readers)
+    .fetch_optional(&mut *connection)
     .await?;
     Ok(found.is_some())
 }

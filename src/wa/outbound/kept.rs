@@ -277,6 +277,7 @@ mod tests {
             message_id: message_id(),
             number: 1,
             recipient: outgoing.recipient.as_ref().unwrap().to_string(),
+            person: outgoing.recipient.as_ref().unwrap().to_string(),
             begin_time: UNIX_EPOCH,
             due_time: UNIX_EPOCH,
             expire_time: UNIX_EPOCH,

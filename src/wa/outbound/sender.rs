@@ -1,7 +1,7 @@
 //! The one task of an instance that hands messages to the library.
 //!
-//! Owns the order within a chat: a chat has one message under way, and chats do not wait for each
-//! other. Reads what is unconfirmed at every login, so nothing is forgotten, and knows what this
+//! Owns the order within a chat, which a person has one of by whichever name: a chat has one message under way,
+//! and chats do not wait for each other. Reads what is unconfirmed at every login, so nothing is forgotten, and knows what this
 //! login has had, so nothing goes out twice beside itself.
 
 use std::{
@@ -10,13 +10,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use prost::Message as _;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use whatsapp_rust::{Client, IqError, Jid, SendError, SendOptions};
 
 use super::{Outbox, PAGE, leaving::Way, tending::EXPIRED};
 use crate::{
     crash_points::CrashPoint,
-    proto::v1::MessageStatus,
+    proto::v1::{self, MessageStatus},
     storage::MessageRow,
     wa::{convert::outbound, error::WaError},
 };
@@ -73,6 +74,8 @@ pub(super) async fn run(outbox: Arc<Outbox>, mut queue: mpsc::Receiver<Box<Messa
 
 /// A message on its way.
 struct InHand {
+    /// Whom it goes to, by the same name whichever its caller used.
+    chat: String,
     row: MessageRow,
     login: u64,
     tries: u32,
@@ -135,8 +138,10 @@ impl Lanes {
             self.had.remove(&oldest);
         }
         self.count += 1;
-        let lane = self.waiting.entry(row.chat.clone()).or_default();
+        let chat = chat(&row);
+        let lane = self.waiting.entry(chat.clone()).or_default();
         lane.push_back(InHand {
+            chat,
             row,
             login: self.login,
             tries: 0,
@@ -200,17 +205,27 @@ impl Lanes {
                 return;
             }
         };
-        self.busy.remove(&one.row.chat);
+        self.busy.remove(&one.chat);
         // One that began before this login may have gone out on a connection that is gone.
         let stale = one.login != self.login;
         if stale || matches!(tried, Tried::Failed) {
             one.tries += 1;
             one.login = self.login;
             self.count += 1;
-            let lane = self.waiting.entry(one.row.chat.clone()).or_default();
+            let lane = self.waiting.entry(one.chat.clone()).or_default();
             lane.push_front(one);
         }
     }
+}
+
+/// The chat as callers are shown it: by the person's number where that is known, though the message goes to the
+/// name that its caller used.
+fn chat(row: &MessageRow) -> String {
+    let shown = v1::Message::decode(row.body.clone()).ok();
+    let chat = shown.and_then(|message| message.chat);
+    chat.map(|chat| chat.id)
+        .filter(|id| !id.is_empty())
+        .unwrap_or_else(|| row.chat.clone())
 }
 
 /// Hands a stored message to the library. What it will never take is marked so; all else stays

@@ -1,6 +1,6 @@
 //! Sends that wait, and the one task of an instance that lets them leave when they are due.
 //!
-//! Owns the order among the sends to one recipient: one of them is in hand at a time, and recipients do not wait
+//! Owns the order among the sends to one person: one of them is in hand at a time, and people do not wait
 //! for each other. What has left is a message, under the id that it was accepted with, stored in the transaction
 //! that takes the send away; what can't leave is one too, with status ERROR. Never hands anything to WhatsApp.
 
@@ -145,8 +145,8 @@ pub(super) async fn run(outbox: Arc<Outbox>) {
 /// What is in hand.
 #[derive(Default)]
 struct Hand {
-    /// By recipient; whether it was due when it was taken.
-    recipients: HashMap<String, bool>,
+    /// By person; whether it was due when it was taken.
+    people: HashMap<String, bool>,
     under_way: JoinSet<String>,
 }
 
@@ -202,7 +202,7 @@ impl Hand {
         })
     }
 
-    /// Takes the first of each recipient whose turn it is.
+    /// Takes the first of each person whose turn it is.
     async fn take(
         &mut self,
         outbox: &Arc<Outbox>,
@@ -210,16 +210,19 @@ impl Hand {
         now: SystemTime,
     ) -> Result<(), WaError> {
         let number = outbox.row().number;
-        let most = DUE_AT_ONCE + SHOWN_AT_ONCE + self.recipients.len();
+        let most = DUE_AT_ONCE + SHOWN_AT_ONCE + self.people.len();
         let query = SendQuery::Begun(now);
         for send in outbox.storage.list_sends(number, query, most).await? {
             let is_due = send.due_time <= now;
             let limit = if is_due { DUE_AT_ONCE } else { SHOWN_AT_ONCE };
-            let like = self.recipients.values().filter(|due| **due == is_due);
-            if self.recipients.contains_key(&send.recipient) || like.count() >= limit {
+            let like = self.people.values().filter(|due| **due == is_due);
+            // Its person may have got another name since it was taken.
+            let taken = self.people.contains_key(&send.person)
+                || outbox.tending.in_hand().contains_key(&send.message_id);
+            if taken || like.count() >= limit {
                 continue;
             }
-            self.recipients.insert(send.recipient.clone(), is_due);
+            self.people.insert(send.person.clone(), is_due);
             let stop = outbox.stop.child_token();
             let id = send.message_id.clone();
             outbox.tending.in_hand().insert(id, stop.clone());
@@ -227,21 +230,21 @@ impl Hand {
             self.under_way.spawn(async move {
                 outbox.leave(&client, &send, &stop).await;
                 outbox.tending.in_hand().remove(&send.message_id);
-                send.recipient
+                send.person
             });
         }
         Ok(())
     }
 
-    fn put_down(&mut self, recipient: Option<String>) {
-        match recipient {
-            Some(recipient) => {
-                self.recipients.remove(&recipient);
+    fn put_down(&mut self, person: Option<String>) {
+        match person {
+            Some(person) => {
+                self.people.remove(&person);
             }
             None => {
-                // A panic below took the name along; its recipient must not stay shut. No send leaves twice.
+                // A panic below took the name along; its person must not stay shut. No send leaves twice.
                 tracing::error!("a send that waited ended without an answer");
-                self.recipients.clear();
+                self.people.clear();
             }
         }
     }
@@ -415,7 +418,7 @@ impl Outbox {
             // What is held must not take the place of what may leave.
             Err(WaError::NewChatsHeld { until, .. }) => {
                 let storage = &self.storage;
-                let postponed = storage.postpone_sends(number, &send.recipient, until);
+                let postponed = storage.postpone_sends(number, &send.person, until);
                 postponed.await.map_err(WaError::Storage)
             }
             left => left,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::storage::{
     AcceptOutcome,
+    contact::{ContactNews, Sighting},
     send::{NewSend, SendQuery, SendRow},
 };
 
@@ -137,6 +138,58 @@ async fn the_first_of_each_recipient_leaves_first() {
         before.await.unwrap()
     };
     assert!(before("one").await && !before("three").await);
+}
+
+#[tokio::test]
+async fn the_names_of_one_person_wait_in_one_line() {
+    let place = Place::new();
+    let storage = place.open().await;
+    let learn = async |lid: &str, number: &str, second: u64| {
+        let seen = Sighting {
+            lid: lid.to_owned(),
+            phone_number: number.to_owned(),
+            name: String::new(),
+            source: "test".to_owned(),
+            time: at(second),
+            met: false,
+        };
+        let quiet = Box::new(|_: &ContactNews| Vec::new());
+        let learnt = storage.learn_contacts(ONE, vec![seen], quiet);
+        learnt.await.unwrap();
+    };
+    let begun = async || list(&storage, SendQuery::Begun(at(50))).await;
+    learn("900001", "15550000001", 1).await;
+    let first = NewSend {
+        delay: Duration::from_secs(5),
+        ..send("15550000001", "A")
+    };
+    accept(&storage, first).await;
+    accept(&storage, send("900001@lid", "B")).await;
+    assert_eq!(find(&storage, "B").await.due_time, at(5));
+    assert_eq!(begun().await, ["A"]);
+    let before = storage.is_send_before(ONE, "900001@lid", at(0));
+    assert!(before.await.unwrap());
+
+    // Two who turn out to be one, with and without a contact of the number alone.
+    accept(&storage, send("15550000002", "C")).await;
+    accept(&storage, send("900002@lid", "D")).await;
+    accept(&storage, send("15550000003", "E")).await;
+    accept(&storage, send("900003@lid", "F")).await;
+    learn("", "15550000003", 1).await;
+    assert_eq!(begun().await, ["C", "D", "E", "F", "A"]);
+    learn("900002", "15550000002", 2).await;
+    learn("900003", "15550000003", 2).await;
+    assert_eq!(begun().await, ["C", "E", "A"]);
+    assert_eq!(find(&storage, "D").await.recipient, "900002@lid");
+    let postponed = storage.postpone_sends(ONE, "15550000002", at(60));
+    postponed.await.unwrap();
+    assert_eq!(find(&storage, "D").await.due_time, at(60));
+
+    // The number has gone to somebody else.
+    learn("900004", "15550000003", 3).await;
+    assert_eq!(begun().await, ["E", "F", "A"]);
+    accept(&storage, send("900004@lid", "G")).await;
+    assert_eq!(find(&storage, "G").await.person, "15550000003");
 }
 
 #[tokio::test]
