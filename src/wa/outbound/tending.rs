@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,10 +14,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures::FutureExt as _;
 use prost::Message as _;
 use tokio::{
     sync::{Notify, Semaphore},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -132,9 +134,9 @@ pub(super) async fn run(outbox: Arc<Outbox>) {
             changed = open.changed() => if changed.is_err() { return },
             () = outbox.tending.news.notified() => {}
             Some(done) = hand.under_way.join_next() => {
-                hand.put_down(done.ok());
+                hand.put_down(done);
                 while let Some(done) = hand.under_way.try_join_next() {
-                    hand.put_down(done.ok());
+                    hand.put_down(done);
                 }
             }
             () = sleep_until(next) => {}
@@ -228,7 +230,11 @@ impl Hand {
             outbox.tending.in_hand().insert(id, stop.clone());
             let (outbox, client) = (outbox.clone(), client.clone());
             self.under_way.spawn(async move {
-                outbox.leave(&client, &send, &stop).await;
+                // What panics below must not stay in hand, nor its person shut. No send leaves twice.
+                let leaving = AssertUnwindSafe(outbox.leave(&client, &send, &stop));
+                if leaving.catch_unwind().await.is_err() {
+                    tracing::error!("a send that waited ended without an answer");
+                }
                 outbox.tending.in_hand().remove(&send.message_id);
                 send.person
             });
@@ -236,16 +242,9 @@ impl Hand {
         Ok(())
     }
 
-    fn put_down(&mut self, person: Option<String>) {
-        match person {
-            Some(person) => {
-                self.people.remove(&person);
-            }
-            None => {
-                // A panic below took the name along; its person must not stay shut. No send leaves twice.
-                tracing::error!("a send that waited ended without an answer");
-                self.people.clear();
-            }
+    fn put_down(&mut self, done: Result<String, JoinError>) {
+        if let Ok(person) = done {
+            self.people.remove(&person);
         }
     }
 }
