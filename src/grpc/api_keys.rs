@@ -14,7 +14,7 @@ use crate::{
     events::timestamp,
     grpc::{
         access, page,
-        requests::{self, Requests},
+        requests::{NO_INSTANCE, Requests, mark_of},
         status::{self, Reason, refuse},
     },
     proto::v1::{self, api_key_service_server::ApiKeyService},
@@ -43,11 +43,7 @@ impl ApiKeyService for ApiKeys {
             return Err(status::field_invalid("display_name", "must not be empty"));
         }
         access::label("display_name", &request.display_name)?;
-        let body = v1::CreateApiKeyRequest {
-            request_id: String::new(),
-            ..request.clone()
-        };
-        let mark = requests::mark(&caller, "CreateApiKey", &request.request_id, &body)?;
+        let mark = mark_of!(caller, request, "CreateApiKey")?;
         let permissions = permissions(&caller, &request.permissions)?;
         let instances = self.instances(&caller, &request.instances).await?;
         let new = NewKey {
@@ -58,7 +54,7 @@ impl ApiKeyService for ApiKeys {
         // Beside the answer, which is remembered: the secret is not.
         let (tell, told) = oneshot::channel();
         let (keys, storage) = (self.keys.clone(), self.storage.clone());
-        let done = self.requests.once(requests::NO_INSTANCE, mark, async move {
+        let done = self.requests.once(NO_INSTANCE, mark, async move {
             let (row, secret) = keys.create(new).await?;
             tracing::info!(api_key = %row.id, "an API key was created");
             tell.send(secret.reveal()).ok();
@@ -104,10 +100,9 @@ impl ApiKeyService for ApiKeys {
         request: Request<v1::RevokeApiKeyRequest>,
     ) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
         let caller = access::permit(&request, Permission::KeysWrite)?;
-        let mut body = request.into_inner();
-        let request_id = std::mem::take(&mut body.request_id);
-        let mark = requests::mark(&caller, "RevokeApiKey", &request_id, &body)?;
-        let text = body.api_key_id;
+        let asked = request.into_inner();
+        let mark = mark_of!(caller, asked, "RevokeApiKey")?;
+        let text = asked.api_key_id;
         if text.is_empty() {
             return Err(status::field_invalid("api_key_id", "must not be empty"));
         }
@@ -118,7 +113,7 @@ impl ApiKeyService for ApiKeys {
             .filter(|row| caller.covers(&row.instances))
             .ok_or_else(|| not_found(&text))?;
         let (keys, storage) = (self.keys.clone(), self.storage.clone());
-        let done = self.requests.once(requests::NO_INSTANCE, mark, async move {
+        let done = self.requests.once(NO_INSTANCE, mark, async move {
             match keys.revoke(&id).await? {
                 RevokeOutcome::Revoked(row) => {
                     tracing::info!(api_key = %row.id, "an API key was revoked");

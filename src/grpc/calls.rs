@@ -48,10 +48,9 @@ impl CallService for Calls {
         &self,
         request: Request<v1::RejectCallRequest>,
     ) -> Result<Response<v1::RejectCallResponse>, Status> {
-        let caller = access::permit(&request, Permission::CallsWrite)?;
-        let asked = request.into_inner();
-        let row =
-            access::instance(self.storage.as_ref(), &caller, "instance", &asked.instance).await?;
+        let (storage, write) = (self.storage.as_ref(), Permission::CallsWrite);
+        let (caller, row, asked) =
+            access::called(storage, request, write, |asked| &asked.instance).await?;
         if asked.call_id.is_empty() {
             return Err(status::field_invalid("call_id", "must not be empty"));
         }

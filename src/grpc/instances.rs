@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 use super::{
     access, page, qr,
-    requests::{self, NO_INSTANCE, Requests, mark_of},
+    requests::{NO_INSTANCE, Requests, mark_of},
     status,
 };
 use crate::{
@@ -80,11 +80,7 @@ impl InstanceService for Instances {
             return Err(status::permission_denied(Permission::InstancesWrite));
         }
         let asked = request.into_inner();
-        let body = v1::CreateInstanceRequest {
-            request_id: String::new(),
-            ..asked.clone()
-        };
-        let mark = requests::mark(&caller, "CreateInstance", &asked.request_id, &body)?;
+        let mark = mark_of!(caller, asked, "CreateInstance")?;
         let name = Some(asked.name.as_str())
             .filter(|name| !name.is_empty())
             .map(|name| InstanceName::parse(name).map_err(|why| status::field_invalid("name", why)))
@@ -196,12 +192,8 @@ impl InstanceService for Instances {
     ) -> Result<Response<v1::DeleteInstanceResponse>, Status> {
         let caller = access::permit(&request, Permission::InstancesWrite)?;
         let asked = request.into_inner();
-        let body = v1::DeleteInstanceRequest {
-            request_id: String::new(),
-            ..asked.clone()
-        };
         // As the caller names it, and of no instance: afterwards nobody knows which one that was.
-        let mark = requests::mark(&caller, "DeleteInstance", &asked.request_id, &body)?;
+        let mark = mark_of!(caller, asked, "DeleteInstance")?;
         let (storage, registry) = (self.storage.clone(), self.registry.clone());
         let done = self.requests.once(NO_INSTANCE, mark, async move {
             let name = &asked.instance;

@@ -13,11 +13,10 @@ use uuid::Uuid;
 
 use super::{
     access,
-    requests::{self, Requests},
+    requests::{Requests, mark_of},
     status::field_invalid,
 };
 use crate::{
-    auth::Caller,
     domain::{ids::MediaId, media::MediaKind, permission::Permission},
     media::{Bytestream, Media, MediaError, NewMedia, is_mime_type, links::Links, resource},
     proto::v1::{
@@ -25,7 +24,7 @@ use crate::{
         media_service_server::{MediaService, MediaServiceServer},
         upload_media_request,
     },
-    storage::{InstanceRow, RequestMark, Storage, media::MediaRow},
+    storage::{InstanceRow, Storage, media::MediaRow},
 };
 
 /// Bytes of a chunk on its way out.
@@ -105,9 +104,8 @@ impl MediaService for MediaFiles {
         .await?;
         let new = new_media(&instance, &told)?;
         let media = self.media.clone();
-        let mark = upload_mark(&caller, &instance, &told)?;
-        let (number, id) = (instance.number, instance.id);
-        let kept = self.requests.once(number, mark, async move {
+        let mark = mark_of!(caller, instance, told, "UploadMedia")?;
+        let kept = self.requests.once(instance.number, mark, async move {
             let row = match told.url.is_empty() {
                 true => media.take(new, chunks(parts)).await?,
                 false if next_part(&media, &mut parts).await?.is_some() => {
@@ -115,8 +113,11 @@ impl MediaService for MediaFiles {
                 }
                 false => media.fetch(new, &told.url).await?,
             };
-            // A link of today would be dead for a retry, so it comes later.
-            Ok(resource(&row, id, None))
+            // The rest is read anew: a link of today would be dead for a retry.
+            Ok(v1::Media {
+                id: row.id.to_string(),
+                ..Default::default()
+            })
         });
         let row = self.row(&instance, &kept.await?.id).await?;
         Ok(Response::new(v1::UploadMediaResponse {
@@ -172,20 +173,6 @@ async fn next_part(
         Ok(part) => part,
         Err(_) => Err(MediaError::Stalled.into()),
     }
-}
-
-/// What to remember of an upload: what is said of its bytes.
-fn upload_mark(
-    caller: &Caller,
-    instance: &InstanceRow,
-    told: &v1::UploadMediaMetadata,
-) -> Result<Option<RequestMark>, Status> {
-    let body = v1::UploadMediaMetadata {
-        instance: instance.id.to_string(),
-        request_id: String::new(),
-        ..told.clone()
-    };
-    requests::mark(caller, "UploadMedia", &told.request_id, &body)
 }
 
 /// What the metadata say, if they can be true.

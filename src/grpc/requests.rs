@@ -71,8 +71,13 @@ pub(super) fn mark(
     }))
 }
 
-/// The same of a request that names its instance: one that is named another way is the same.
+/// The same of a request with its id in it. Where it names an instance, one that is named another way is the same.
 macro_rules! mark_of {
+    ($caller:expr, $asked:expr, $method:literal) => {{
+        let mut body = $asked.clone();
+        body.request_id = String::new();
+        $crate::grpc::requests::mark(&$caller, $method, &$asked.request_id, &body)
+    }};
     ($caller:expr, $instance:expr, $asked:expr, $method:literal) => {{
         let mut body = $asked.clone();
         body.instance = $instance.id.to_string();

@@ -1,8 +1,8 @@
 //! The one task of an instance that hands messages to the library.
 //!
 //! Owns the order within a chat, which a person has one of by whichever name: a chat has one message under way,
-//! and chats do not wait for each other. Reads what is unconfirmed at every login, so nothing is forgotten, and knows what this
-//! login has had, so nothing goes out twice beside itself.
+//! and chats do not wait for each other. Reads what is unconfirmed at every login, so nothing is forgotten, and
+//! knows what this login has had, so nothing goes out twice beside itself.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,16 +10,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use prost::Message as _;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use whatsapp_rust::{Client, IqError, Jid, SendError, SendOptions};
 
 use super::{Outbox, PAGE, leaving::Way, tending::EXPIRED};
 use crate::{
     crash_points::CrashPoint,
-    proto::v1::{self, MessageStatus},
+    proto::v1::MessageStatus,
     storage::MessageRow,
-    wa::{convert::outbound, error::WaError},
+    wa::{
+        convert::{outbound, rows},
+        error::WaError,
+    },
 };
 
 /// Messages under way at once.
@@ -221,8 +223,7 @@ impl Lanes {
 /// The chat as callers are shown it: by the person's number where that is known, though the message goes to the
 /// name that its caller used.
 fn chat(row: &MessageRow) -> String {
-    let shown = v1::Message::decode(row.body.clone()).ok();
-    let chat = shown.and_then(|message| message.chat);
+    let chat = rows::message(row).ok().and_then(|message| message.chat);
     chat.map(|chat| chat.id)
         .filter(|id| !id.is_empty())
         .unwrap_or_else(|| row.chat.clone())
